@@ -1,0 +1,94 @@
+"""The preprocessed images as arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from stages.common.errors import InputError
+from stages.common.images import SIZE
+
+PROCESSED = Path("data/processed")
+INDEX_COLUMNS = ("file", "source", "use", "class", "group", "leaked")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images that are used for the same thing.
+
+    Attributes:
+        pixels: uint8, (n, SIZE, SIZE, 3), 0 to 255.
+        labels: int64, (n,), positions in `classes`.
+        classes: The names of all classes, sorted.
+        table: One row an image, the columns of INDEX_COLUMNS; `group` int64, `leaked` bool.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, positions: np.ndarray) -> "Images":
+        """The images at `positions` (int64), in that order."""
+        return Images(
+            self.pixels[positions],
+            self.labels[positions],
+            self.classes,
+            self.table.iloc[positions].reset_index(drop=True),
+        )
+
+    @property
+    def one_hot(self) -> np.ndarray:
+        """float32, (n, classes): 1 at the label, 0 elsewhere."""
+        return np.asarray(np.eye(len(self.classes), dtype=np.float32)[self.labels])
+
+
+def read_index(folder: Path = PROCESSED) -> pd.DataFrame:
+    """The table of what `preprocess` made, one row an image and use.
+
+    Raises:
+        InputError: the table is missing.
+    """
+    path = folder / "index.csv"
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not there; the stage `preprocess` writes it. Run `dvc repro preprocess`."
+        )
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    return table.assign(group=table["group"].astype(np.int64), leaked=table["leaked"] == "yes")
+
+
+def load(uses: Sequence[str], folder: Path = PROCESSED) -> Images:
+    """Loads all images for the given uses ("train", "validation", "test").
+
+    Memory: 120,000 bytes an image.
+
+    Raises:
+        InputError: the table is missing, or an image that it names is missing or damaged.
+    """
+    table = read_index(folder)
+    classes = tuple(sorted(set(table["class"])))
+    table = table[table["use"].isin(uses)].reset_index(drop=True)
+    pixels = np.empty((len(table), SIZE, SIZE, 3), np.uint8)
+    for position, name in enumerate(table["file"]):
+        try:
+            with Image.open(folder / name, formats=["PNG"]) as image:
+                pixels[position] = np.asarray(image)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(
+                f"{folder / name}: expected a PNG of {SIZE} x {SIZE} RGB as `preprocess` writes "
+                f"it ({error}). Run `dvc repro --force preprocess`."
+            ) from None
+    return Images(pixels, _positions(table["class"], classes), classes, table)
+
+
+def _positions(labels: Any, classes: Sequence[str]) -> np.ndarray:
+    place = {name: position for position, name in enumerate(classes)}
+    return np.array([place[name] for name in labels], np.int64)

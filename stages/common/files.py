@@ -1,0 +1,94 @@
+"""Files that are whole or not there at all: written under a temporary name, then renamed."""
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.common.errors import InputError
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def partial_name(target: Path) -> Path:
+    """Where `target` is written until it is whole: beside it, so that a rename suffices."""
+    return target.with_name(f".{target.name}.partial")
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a folder with all that is in it; nothing there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """Gives a temporary path to write a file or a folder to; renames it to `target` at the end.
+
+    If the block raises, the temporary path is removed and whatever was at `target` stays.
+    """
+    partial = partial_name(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove(partial)
+    try:
+        yield partial
+        if partial.is_dir() or target.is_dir():
+            remove(target)  # a rename replaces a file, but not a folder that has something in it
+        os.replace(partial, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove(partial)
+        raise
+
+
+def write_text(target: Path, text: str) -> None:
+    """Writes `text` as UTF-8 with plain line feeds, whole or not at all."""
+    with whole(target) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Writes `value` as indented JSON; NaN and Infinity, which JSON lacks, raise ValueError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(target, text + "\n")
+
+
+def write_csv(target: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Writes `rows` as CSV with a header line, in the order of `columns`."""
+    with (
+        whole(target) as partial,
+        partial.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Reads a JSON file that the stage `made_by` wrote.
+
+    Raises:
+        InputError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is not there; the stage `{made_by}` writes it. Run `dvc repro {made_by}`."
+        ) from None
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not the JSON that the stage `{made_by}` writes ({error}). "
+            f"Run `dvc repro --force {made_by}`."
+        ) from None

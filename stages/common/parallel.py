@@ -1,0 +1,44 @@
+"""Work on many files at once, in threads, with a progress bar."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def available_cores() -> int:
+    """The processors that the operating system grants, which may be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def each(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    label: str,
+    threads: int | None = None,
+) -> list[Result]:
+    """Calls `function` on every item; Pillow lets go of the interpreter, so threads are enough.
+
+    Args:
+        function: Raises to end the whole; then, as on Ctrl-C, what has not begun is dropped.
+        items: What it is called with.
+        label: Stands before the progress bar, which is shown on terminals only.
+        threads: How many at once; as many as there are cores where it is None.
+
+    Returns:
+        The results, in the order of the items, whatever the number of threads.
+    """
+    with ThreadPoolExecutor(threads or available_cores()) as pool:
+        try:
+            results = pool.map(function, items)
+            return list(tqdm(results, label, len(items), unit="image", disable=None))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

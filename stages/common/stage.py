@@ -1,0 +1,129 @@
+"""How every stage is started, stopped and reported on, the same for all of them.
+
+A stage is run by DVC as `python -m stages.<name>`. It gets `--help`, one line for a fault of
+input, a clean end on Ctrl-C and SIGTERM, and two guards against a run that was killed: a lock,
+so that two runs of one stage never write at the same time, and a watch on the parent, so that a
+stage whose `dvc` was killed ends too and does not write its outputs behind its successor's back.
+"""
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from stages.common.errors import InputError
+
+_LOCKS = Path(".dvc/tmp/stage-locks")
+_WATCH_SECONDS = 0.2
+_MACHINE_FAULTS = {
+    errno.ENOSPC: "the disk is full. Make room and run `dvc repro` again",
+    errno.EDQUOT: "the disk quota is used up. Make room and run `dvc repro` again",
+    errno.EACCES: "permission is denied. Give yourself the right to read and write there",
+    errno.EPERM: "permission is denied. Give yourself the right to read and write there",
+    errno.EROFS: "the file system is read-only. Move the project to one that can be written to",
+}
+
+
+def machine_fault(error: OSError) -> str | None:
+    """One line for a full disk or a missing permission; None for any other OSError."""
+    what = _MACHINE_FAULTS.get(error.errno or 0)
+    if what is None:
+        return None
+    where = error.filename if error.filename is not None else Path.cwd()
+    return f"{where}: {what}."
+
+
+def _watch_parents() -> None:
+    """Ends this process as soon as the `dvc` that started it is gone."""
+    watched = []
+    for ancestor in psutil.Process().parents()[:3]:  # dvc, with at most two shells in between
+        watched.append(ancestor)
+        with contextlib.suppress(psutil.Error):
+            if any(Path(word).name == "dvc" for word in ancestor.cmdline()[:3]):
+                break
+    else:
+        if os.getppid() == 1:
+            os._exit(1)  # it was killed before this watch began
+        return  # DVC is used as a library; its process is the caller's own business
+
+    def watch() -> None:
+        while all(ancestor.is_running() for ancestor in watched):
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)  # at once, past every clean-up: the successor's outputs are not ours
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Waits until no other run of the stage `name` in this folder is left."""
+    _LOCKS.mkdir(parents=True, exist_ok=True)
+    with (_LOCKS / name).open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{name}: waiting for another run of this stage to end", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def guarded(name: str, work: Callable[[], None]) -> None:
+    """Does the work; a fault of input or of the machine ends it in one line and exit status 1."""
+    warnings.filterwarnings("ignore", module="PIL")  # remarks on odd, but readable images
+    try:
+        work()
+    except InputError as error:
+        sys.exit(f"{name}: {error}")
+    except KeyboardInterrupt:
+        print(f"\n{name}: interrupted; nothing half-written was kept", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        fault = machine_fault(error)
+        if fault is None:
+            raise
+        sys.exit(f"{name}: {fault}")
+
+
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """A stage's command line, which is empty for most: numbers are in params.yaml."""
+    return argparse.ArgumentParser(
+        prog=f"python -m stages.{name}",
+        description=description,
+        epilog="Its numbers are in params.yaml. "
+        f"Usually run by `dvc repro {name}`, which skips it when nothing has changed.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def run(name: str, work: Callable[[], None]) -> None:
+    """Runs a stage and exits: 0 done, 1 a fault of input, 130 Ctrl-C, 143 SIGTERM."""
+    signal.signal(signal.SIGTERM, _terminate)
+    if "DVC_ROOT" in os.environ:
+        _watch_parents()
+
+    def alone() -> None:
+        with _alone(name):
+            work()
+
+    guarded(name, alone)
+
+
+def script(name: str, main: Callable[[], None], description: str | None) -> None:
+    """Runs a stage that takes no arguments but `--help`."""
+    parser(name, description).parse_args()
+    run(name, main)

@@ -1,0 +1,106 @@
+"""Which image is used for what, at 200 x 200 RGB.
+
+Reads `data/raw` and `data/audit.csv`. Writes `data/processed/{train,validation,test}/<class>/*.png`
+and `data/processed/index.csv` (one row an image and use: file, source, use, class, group, leaked).
+
+Under `holdout`, a grouped and stratified share of train/ becomes the validation images and test/
+is left alone. Under `published`, all of train/ is trained on and the test images are the
+validation images too, as in the original system; no file is written twice for that.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.common import files, images, parallel, params, splits, stage
+from stages.common.dataset import INDEX_COLUMNS, PROCESSED
+from stages.common.errors import InputError
+
+RAW = Path("data/raw")
+TABLE = Path("data/audit.csv")
+
+
+def uses_of(rows: Sequence[dict[str, str]], settings: params.Preprocess) -> list[str]:
+    """What each image is used for: "train", "validation" or "test".
+
+    Args:
+        rows: The audit's table; split, class and group of each image.
+        settings: The protocol. Under "published" no image is "validation" alone, so none is here.
+
+    Raises:
+        InputError: A class is too small to hold a share out.
+    """
+    uses = [row["split"] for row in rows]
+    if settings.validation == "holdout":
+        train = [position for position, use in enumerate(uses) if use == "train"]
+        _, held_out = splits.hold_out(
+            [rows[position]["class"] for position in train],
+            [int(rows[position]["group"]) for position in train],
+            settings.validation_share,
+            settings.seed,
+        )
+        for position in held_out:
+            uses[train[position]] = "validation"
+    return uses
+
+
+def index_of(rows: Sequence[dict[str, str]], settings: params.Preprocess) -> list[dict[str, Any]]:
+    """The rows of `index.csv`, in the order of the audit's table."""
+    index = [
+        {
+            # the whole file name, ending included: 01.png and 01.jpeg may be in one folder
+            "file": f"{use}/{row['class']}/{Path(row['path']).name}.png",
+            "source": row["path"],
+            "use": use,
+            "class": row["class"],
+            "group": row["group"],
+            "leaked": row["leaked"],
+        }
+        for row, use in zip(rows, uses_of(rows, settings), strict=True)
+    ]
+    if settings.validation == "published":
+        index += [entry | {"use": "validation"} for entry in index if entry["use"] == "test"]
+    return index
+
+
+def write_images(pairs: Sequence[tuple[Path, Path]], threads: int | None = None) -> None:
+    """Writes the first file of each pair, as the network gets it, to the second as PNG.
+
+    Memory: what `threads` images (default: one a core) take while they are decoded, however
+    many there are.
+
+    Raises:
+        UnreadableImageError: see `images.decode`.
+    """
+
+    def write(pair: tuple[Path, Path]) -> None:
+        source, target = pair
+        # level 1 is six times as fast as the default and 15 % larger
+        images.for_network(source).save(target, format="PNG", compress_level=1)
+
+    for folder in sorted({target.parent for _, target in pairs}):
+        folder.mkdir(parents=True, exist_ok=True)
+    parallel.each(write, pairs, "preprocess", threads)
+
+
+def main() -> None:
+    """Runs the stage."""
+    settings = params.load().preprocess
+    if not TABLE.is_file():
+        raise InputError(
+            f"{TABLE} is not there; the stage `audit` writes it. Run `dvc repro audit`."
+        )
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        index = index_of(list(csv.DictReader(file)), settings)
+    with files.whole(PROCESSED) as partial:
+        targets = {entry["file"]: entry["source"] for entry in index}
+        write_images([(RAW / source, partial / target) for target, source in targets.items()])
+        files.write_csv(partial / "index.csv", INDEX_COLUMNS, index)
+    uses = [entry["use"] for entry in index]
+    counts = ", ".join(f"{uses.count(use)} {use}" for use in ("train", "validation", "test"))
+    print(f"{len(targets)} images written; protocol {settings.validation}: {counts}")
+
+
+if __name__ == "__main__":
+    stage.script("preprocess", main, __doc__)
