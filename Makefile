@@ -1,0 +1,80 @@
+# The commands of the project. `make` alone lists them.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+python := .venv/bin/python
+pip := $(python) -m pip install --disable-pip-version-check --require-hashes
+.DEFAULT_GOAL := help
+.PHONY: help repro test test-fast lint format bench verify torture audit-deps lock
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; \
+	do printf '  make %-12s %s\n' "$$name" "$$what"; done
+
+repro: .venv/installed .dvc/config.local ## set up, then run the pipeline (dvc repro)
+	dvc repro
+	@echo
+	@echo "Done. Look at metrics/MODEL_CARD.md and metrics/figures/. Then, once in every terminal:"
+	@echo "  . .venv/bin/activate"
+	@echo "and for example:"
+	@echo "  dvc metrics show          every figure"
+	@echo "  dvc plots show            every chart, as a page"
+	@echo "  dvc exp run -S train.learning_rate=0.001    an experiment       (needs git)"
+	@echo "  dvc metrics diff; dvc plots diff            what it changed     (need git)"
+
+test: .venv/installed-dev lint ## set up, then run every check and every test
+	$(python) -m pytest
+
+test-fast: .venv/installed-dev ## the tests that need neither the network nor whole pipelines
+	$(python) -m pytest -m "not tensorflow and not pipeline"
+
+lint: .venv/installed-dev ## style and types
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+format: .venv/installed-dev ## mend what can be mended of the style
+	$(python) -m ruff check --fix .
+	$(python) -m ruff format .
+
+bench: .venv/installed-dev ## speed and memory, as ratios measured side by side
+	$(python) -m benchmarks
+
+verify: .venv/installed ## run the pipeline twice in unlike surroundings and compare every byte
+	$(python) -m benchmarks.verify
+
+torture: .venv/installed-dev ## kill the pipeline at many moments and compare what is left
+	$(python) -m benchmarks.torture
+
+audit-deps: .venv/installed-dev ## look the pinned packages up in the list of known faults (network)
+	$(python) -m pip_audit --require-hashes --disable-pip -r requirements-dev.txt
+
+lock: .venv/installed-dev ## pin anew what pyproject.toml allows (network)
+	$(python) -m uv pip compile --universal --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-header --python-version 3.11 --upgrade pyproject.toml -o requirements.txt
+	$(python) -m uv pip compile --universal --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-header --python-version 3.11 --extra dev -c requirements.txt \
+	  --upgrade pyproject.toml -o requirements-dev.txt
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); this project needs Python 3.11, 3.12 or 3.13."; \
+	  echo "Name one: make PYTHON=python3.12 repro"; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	  echo "No virtual environment could be made. On Debian and Ubuntu: apt install python3-venv"; \
+	  exit 1; }
+
+.venv/installed: requirements.txt .venv/bin/python
+	$(pip) -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/bin/python
+	$(pip) -r requirements-dev.txt
+	@touch $@ .venv/installed
+
+# A copy without git (a downloaded zip): DVC has to be told, and some commands can't work.
+.dvc/config.local: .venv/installed
+	@if ! git rev-parse --git-dir >/dev/null 2>&1; then \
+	  dvc config --local core.no_scm true; \
+	  echo "This copy has no git history: dvc metrics diff, dvc plots diff and dvc exp need it."; \
+	  echo "For these: git init && git add . && git commit -m start && dvc config --local --unset core.no_scm"; \
+	fi; touch $@

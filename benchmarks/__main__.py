@@ -1,0 +1,154 @@
+"""Measures the pipeline against what a person would otherwise use, and prints ratios.
+
+usage: python -m benchmarks [--archive ZIP] [epoch|whole|idle|decoding|copies ...]
+
+All of them without a name. Needs about ten minutes on two idle cores. The images are those of the
+zip given, or of the one zip in data/archive/, or else phantoms. Each ratio comes from one run on
+one machine; a bound that is missed is marked, and the exit status is then 1.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from benchmarks.scratch import given_archive, project, record, run
+
+EPOCHS = 30
+SETTINGS = {
+    "preprocess.validation": "published",
+    "train.epochs": EPOCHS,
+    "train.patience": EPOCHS,
+}
+Row = tuple[str, float, float | None]
+"""What was measured, the ratio or figure, and the bound that it is to keep below or None."""
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def epoch(here: Path, _: Path | None) -> Iterator[Row]:
+    """One training epoch."""
+    ours = record("benchmarks.epoch", folder=here)
+    theirs = record("benchmarks.notebook", "data/raw", "--epochs", "6", folder=here)
+    yield "one epoch, to model.fit on arrays in memory", ours["pipeline"] / ours["plain"], 1.05
+    yield "one epoch, to the notebook's", ours["pipeline"] / theirs["seconds_an_epoch"], 0.4
+
+
+def whole(here: Path, archive: Path | None) -> Iterator[Row]:
+    """The whole job, from nothing."""
+    raw = str(here / "data/raw")
+    epochs = str(EPOCHS)
+    arguments = ("-m", "benchmarks.notebook", raw, "--epochs", epochs)
+    theirs = seconds(lambda: run(sys.executable, *arguments, folder=here))
+    with tempfile.TemporaryDirectory() as scratch:
+        fresh = project(Path(scratch), archive, SETTINGS)
+        same_job = seconds(lambda: run("dvc", "repro", "evaluate", folder=fresh))
+        rest = seconds(lambda: run("dvc", "repro", folder=fresh))
+    yield (
+        f"dvc repro evaluate from nothing, {EPOCHS} epochs, to the notebook",
+        same_job / theirs,
+        0.7,
+    )
+    yield (
+        "the same with baselines, cross-validation and report, to the notebook",
+        (same_job + rest) / theirs,
+        None,
+    )
+
+
+def idle(here: Path, _: Path | None) -> Iterator[Row]:
+    """Nothing to do."""
+    with tempfile.TemporaryDirectory() as scratch:
+        single = Path(scratch)
+        run("git", "init", "--quiet", ".", folder=single)
+        run("dvc", "init", "--quiet", folder=single)
+        (single / "in").write_text("in", encoding="utf-8")
+        (single / "dvc.yaml").write_text(
+            "stages:\n  one:\n    cmd: cp in out\n    deps: [in]\n    outs: [out]\n",
+            encoding="utf-8",
+        )
+        for folder in (here, single):
+            run("dvc", "repro", folder=folder)
+        ratios = []
+        for _round in range(9):
+            ours, theirs = (
+                seconds(partial(run, "dvc", "repro", folder=folder)) for folder in (here, single)
+            )
+            ratios.append(ours / theirs)
+    yield "dvc repro with nothing to do, to a one-stage repository", statistics.median(ratios), 1.3
+
+
+def decoding(here: Path, _: Path | None) -> Iterator[Row]:
+    """Images of 2.5 megapixels."""
+    with tempfile.TemporaryDirectory() as enlarged:
+        folder = Path(enlarged)
+        sources = sorted((here / "data/raw/train").rglob("*.jp*g"))[:60]
+        for source in tqdm(sources, "enlarging", disable=None):
+            with Image.open(source) as image:
+                image.convert("RGB").resize((1780, 1404), Image.Resampling.LANCZOS).save(
+                    folder / f"{source.parent.name} {source.stem}.jpg", quality=90
+                )
+        rates = record("benchmarks.decoding", "speed", enlarged, "60", folder=here)
+        few, many = (
+            record("benchmarks.decoding", "memory", enlarged, str(count), folder=here)["bytes"]
+            for count in (500, 5000)
+        )
+    yield (
+        "plain Pillow with nearest neighbour, images a second, to preprocess",
+        rates["plain"] / rates["pipeline"],
+        1 / 1.4,
+    )
+    yield "peak memory of preprocess at 5,000 images, to that at 500", many / few, 1.2
+
+
+def copies(here: Path, _: Path | None) -> Iterator[Row]:
+    """The copy finder's own table is printed by its module."""
+    print(run(sys.executable, "-m", "benchmarks.copies", folder=here))
+    yield from ()
+
+
+MEASUREMENTS = {function.__name__: function for function in (epoch, whole, idle, decoding, copies)}
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MEASUREMENTS))
+    parser.add_argument("--archive", type=Path, metavar="ZIP")
+    chosen = parser.parse_args()
+    unknown = set(chosen.names) - set(MEASUREMENTS)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(MEASUREMENTS)}")
+    archive = given_archive(chosen.archive)
+    print(f"Images: {archive.name if archive else 'phantoms'}")
+    missed = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        here = project(Path(scratch), archive, SETTINGS)
+        run("dvc", "repro", folder=here)
+        for name in tqdm(chosen.names or list(MEASUREMENTS), "benchmarks", disable=None):
+            for what, ratio, bound in MEASUREMENTS[name](here, archive):
+                held = bound is None or ratio <= bound
+                missed += not held
+                wanted = "" if bound is None else f"   at most {bound:.2f}"
+                tqdm.write(f"{what}: {ratio:.2f}{wanted}{'' if held else '   MISSED'}")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()

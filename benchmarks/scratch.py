@@ -1,0 +1,84 @@
+"""A copy of the project to run in, and commands run in it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROJECT = Path(__file__).parents[1]
+PARTS = ("dvc.yaml", "params.yaml", "stages", "data/kaggle-manifest.csv", ".dvcignore")
+
+
+def run(*command: str, folder: Path) -> str:
+    """Runs a command with this interpreter first on PATH; gives its standard output.
+
+    A command that fails ends the program with what it printed.
+    """
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ
+        | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(PROJECT),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def record(*arguments: str, folder: Path) -> Any:
+    """The JSON record that a module of this package prints last."""
+    output = run(sys.executable, "-m", *arguments, folder=folder)
+    return json.loads(output.splitlines()[-1])
+
+
+def set_params(folder: Path, values: dict[str, Any]) -> None:
+    """Sets parameters by their dotted names."""
+    path = folder / "params.yaml"
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for name, value in values.items():
+        group, key = name.split(".")
+        tree[group][key] = value
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+
+
+def given_archive(named: Path | None) -> Path | None:
+    """The zip that was named, or the one in data/archive/, or None for phantoms."""
+    found = named or next(iter(sorted((PROJECT / "data/archive").glob("*.zip"))), None)
+    return found and found.resolve()
+
+
+def project(folder: Path, archive: Path | None, values: dict[str, Any]) -> Path:
+    """Copies the project, without outputs, to an empty folder and sets parameters.
+
+    Args:
+        folder: Where to.
+        archive: The zip to take the images from; phantoms where it is None.
+        values: Parameters by their dotted names.
+    """
+    for name in PARTS:
+        source, target = PROJECT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target)
+    (folder / "data/archive").mkdir()
+    if archive is not None:
+        shutil.copy(archive, folder / "data/archive")
+        values = values | {"download.source": "archive"}
+    set_params(folder, values)
+    run("git", "init", "--quiet", ".", folder=folder)
+    run("dvc", "init", "--quiet", folder=folder)
+    shutil.copytree(PROJECT / ".dvc/plots", folder / ".dvc/plots", dirs_exist_ok=True)
+    return folder
