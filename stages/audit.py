@@ -6,6 +6,7 @@ files that show the same radiograph), `metrics/data.json` (the counts) and
 """
 
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from stages.common import copies, files, images, parallel, params, provenance, stage
-from stages.common.errors import InputError
+from stages.common import copies, files, images, layout, parallel, params, provenance, stage
+from stages.common.errors import InputError, shown
 
 RAW = Path("data/raw")
 TABLE = Path("data/audit.csv")
@@ -38,6 +39,7 @@ COLUMNS = (
 FEWEST_IMAGES = 2
 """Of each class in each split: with fewer, neither a share nor a rate can be formed."""
 _CONTACT_SIDE = 640
+_NAME_BYTES = 200  # file systems take 255; the stages after this one append to names
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,60 @@ class Finding:
     unreadable: str | None = None
 
 
+def image_paths(root: Path = RAW) -> list[Path]:
+    """Every file at `root`/{train,test}/<class>/, sorted.
+
+    Raises:
+        InputError: Something else is there, or the classes of the splits differ, are empty, or
+            are fewer than two: somebody has changed what `download` wrote.
+    """
+    found = {}
+    for path in root.rglob("*"):
+        name = path.relative_to(root).as_posix()
+        if path != root / provenance.FILE.name and not layout.is_junk(name):
+            found[f"{name}/" if path.is_dir() else name] = path
+    again = "`dvc repro --force download` makes it anew."
+    try:
+        places = layout.arrange(found, str(root))
+    except InputError as error:
+        raise InputError(f"{error} {again}") from None
+    if any(name != place for name, place in places.items()):
+        raise InputError(
+            f"{root}: expected the folders train/ and test/ right in it, "
+            f"found {min(found).split('/')[0]!r}. {again}"
+        )
+    return sorted(found[name] for name in places)
+
+
+def _fault_of_name(relative: Path) -> str | None:
+    """Why a file's path can't go into a table; None if it can."""
+    categories = {unicodedata.category(character) for character in str(relative)}
+    if "Cs" in categories:  # how Python holds bytes that are no UTF-8
+        return "its name is not written in UTF-8; rename it"
+    if categories & {"Cc", "Zl", "Zp"}:
+        return "its name has a line feed or another control character in it; rename it"
+    if max(len(part.encode()) for part in relative.parts) > _NAME_BYTES:
+        return f"its name is longer than {_NAME_BYTES} bytes; shorten it"
+    return None
+
+
 def look_at(path: Path, root: Path = RAW) -> Finding:
     """Decodes one file in full and describes it."""
     relative = path.relative_to(root)
     split, label, _ = relative.parts
     row: dict[str, Any] = {"path": relative.as_posix(), "split": split, "class": label}
+    fault = _fault_of_name(relative)
+    if fault is None and not path.is_file():
+        fault = "it is a link to nothing, or no regular file"
+    if fault is not None:
+        return Finding(row, None, fault)
     try:
         picture, facts = images.decode(path)
     except images.UnreadableImageError as error:
         return Finding(row, None, error.reason)
     rgb = picture.convert("RGB")
-    header = f"{rgb.width}x{rgb.height}:".encode()
+    pixels = hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode())
+    pixels.update(rgb.tobytes())
     row |= {
         "bytes": path.stat().st_size,
         "format": facts.format,
@@ -67,7 +112,7 @@ def look_at(path: Path, root: Path = RAW) -> Finding:
         "width": facts.width,
         "height": facts.height,
         "sha256": files.sha256_of(path),
-        "pixels_sha256": hashlib.sha256(header + rgb.tobytes()).hexdigest(),
+        "pixels_sha256": pixels.hexdigest(),
     }
     return Finding(row, copies.fingerprint(picture))
 
@@ -87,7 +132,7 @@ def check_unreadable(findings: Sequence[Finding], treatment: str) -> list[dict[s
             left with fewer than FEWEST_IMAGES.
     """
     bad = [
-        {"file": finding.row["path"], "reason": finding.unreadable}
+        {"file": shown(finding.row["path"]), "reason": finding.unreadable}
         for finding in findings
         if finding.unreadable is not None
     ]
@@ -107,8 +152,9 @@ def check_unreadable(findings: Sequence[Finding], treatment: str) -> list[dict[s
     for split, label in sorted(here):
         if left[split, label] < FEWEST_IMAGES:
             raise InputError(
-                f"{RAW / split / label}: found {left[split, label]} readable images, expected at "
-                f"least {FEWEST_IMAGES}." + (f" Unreadable are:\n{listed}" if bad else "")
+                f"{shown(RAW / split / label)}: found {left[split, label]} readable images, "
+                f"expected at least {FEWEST_IMAGES}."
+                + (f" Unreadable are:\n{listed}" if bad else "")
             )
     return bad
 
@@ -179,8 +225,7 @@ def main() -> None:
     """Runs the stage."""
     settings = params.load().audit
     origin = provenance.read()
-    paths = sorted(path for path in RAW.glob("*/*/*") if path.is_file())
-    findings = parallel.each(look_at, paths, "audit")
+    findings = parallel.each(look_at, image_paths(), "audit")
     unreadable = check_unreadable(findings, settings.unreadable)
     readable = [finding for finding in findings if finding.fingerprint is not None]
     rows = [finding.row for finding in readable]

@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.common import archive, files, kaggle_client, manifest, params, stage
-from stages.common.errors import InputError
+from stages.common import archive, files, kaggle_client, layout, manifest, parallel, params, stage
+from stages.common.errors import InputError, listed
 
 RAW = Path("data/raw")
 ARCHIVE = Path("data/archive")
@@ -34,7 +34,7 @@ def from_phantom(settings: params.Download, raw: Path) -> tuple[str, str]:
     from stages import phantom
 
     phantoms = phantom.plan(settings.phantom_seed, settings.phantom_share)
-    phantom.write(phantoms, raw, threads=len(os.sched_getaffinity(0)))
+    phantom.write(phantoms, raw, threads=parallel.available_cores())
     return f"SYNTHETIC PHANTOM (seed {settings.phantom_seed})", "none needed: made by this program"
 
 
@@ -47,13 +47,13 @@ def from_archive(settings: params.Download, raw: Path) -> tuple[str, str]:
     source = archive.only_entry(ARCHIVE)
     limits = _limits(settings)
     if source.is_dir():
-        places = archive.layout(archive.folder_members(source, limits), str(source))
+        places = layout.arrange(archive.folder_members(source, limits), str(source))
         archive.copy(source, places, raw, limits)
         lines = [f"{files.sha256_of(raw / place)}  {place}\n" for place in sorted(places.values())]
         digest = hashlib.sha256("".join(lines).encode()).hexdigest()
         return f"folder {source.name} (sha256 over its files {digest[:12]}…)", "unknown"
     with archive.opened(source) as zipped:
-        places = archive.layout(archive.members(zipped, limits, str(source)), str(source))
+        places = layout.arrange(archive.members(zipped, limits, str(source)), str(source))
         archive.unpack(zipped, places, raw, limits, str(source))
     return f"archive {source.name} (sha256 {files.sha256_of(source)[:12]}…)", "unknown"
 
@@ -79,9 +79,9 @@ def unpack_verified(
     if lines:
         raise InputError(
             f"{name}: what came is not what {MANIFEST} lists ({len(entries)} files). "
-            f"It {again}.\n{manifest.listed(lines)}"
+            f"It {again}.\n{listed(lines)}"
         )
-    for split in archive.SPLITS:
+    for split in layout.SPLITS:
         os.rename(raw / KAGGLE_FOLDER / split, raw / split)
     (raw / KAGGLE_FOLDER).rmdir()
 

@@ -15,10 +15,41 @@ from typing import Any
 
 from stages.common import files, images, parallel, params, splits, stage
 from stages.common.dataset import INDEX_COLUMNS, PROCESSED
-from stages.common.errors import InputError
+from stages.common.errors import InputError, shown
 
 RAW = Path("data/raw")
 TABLE = Path("data/audit.csv")
+_NEEDED = {"path", "split", "class", "group", "leaked"}
+
+
+def read_table(path: Path = TABLE) -> list[dict[str, str]]:
+    """The audit's table, one row an image.
+
+    Raises:
+        InputError: The table is missing or damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            missing = _NEEDED - set(reader.fieldnames or ())
+            if missing:
+                raise ValueError(f"without the column {min(missing)!r}")
+            rows = list(reader)
+        for number, row in enumerate(rows, 1):
+            if row["split"] not in ("train", "test") or not str(row["group"]).isdecimal():
+                raise ValueError(f"row {number}: split {row['split']!r}, group {row['group']!r}")
+        if len({row["split"] for row in rows}) < 2:
+            raise ValueError("without a row of train/ or of test/")
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is not there; the stage `audit` writes it. Run `dvc repro audit`."
+        ) from None
+    except (csv.Error, ValueError) as error:
+        raise InputError(
+            f"{path} is not the table that the stage `audit` writes ({error}). "
+            "Run `dvc repro --force audit`."
+        ) from None
+    return rows
 
 
 def uses_of(rows: Sequence[dict[str, str]], settings: params.Preprocess) -> list[str]:
@@ -72,12 +103,19 @@ def write_images(pairs: Sequence[tuple[Path, Path]], threads: int | None = None)
 
     Raises:
         UnreadableImageError: see `images.decode`.
+        InputError: A file is missing.
     """
 
     def write(pair: tuple[Path, Path]) -> None:
         source, target = pair
+        try:
+            picture = images.for_network(source)
+        except FileNotFoundError:
+            raise InputError(
+                f"{shown(source)} is not there, but {TABLE} lists it. Run `dvc repro preprocess`."
+            ) from None
         # level 1 is six times as fast as the default and 15 % larger
-        images.for_network(source).save(target, format="PNG", compress_level=1)
+        picture.save(target, format="PNG", compress_level=1)
 
     for folder in sorted({target.parent for _, target in pairs}):
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,12 +125,7 @@ def write_images(pairs: Sequence[tuple[Path, Path]], threads: int | None = None)
 def main() -> None:
     """Runs the stage."""
     settings = params.load().preprocess
-    if not TABLE.is_file():
-        raise InputError(
-            f"{TABLE} is not there; the stage `audit` writes it. Run `dvc repro audit`."
-        )
-    with TABLE.open(encoding="utf-8", newline="") as file:
-        index = index_of(list(csv.DictReader(file)), settings)
+    index = index_of(read_table(), settings)
     with files.whole(PROCESSED) as partial:
         targets = {entry["file"]: entry["source"] for entry in index}
         write_images([(RAW / source, partial / target) for target, source in targets.items()])

@@ -14,20 +14,16 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.common.errors import InputError
-from stages.common.manifest import listed
-
-SPLITS = ("train", "test")
+from stages.common.errors import InputError, named
+from stages.common.layout import is_junk
 
 _CHUNK = 1 << 20
-_JUNK_NAMES = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"}
 _DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _NAME_BYTES = 200  # file systems take 255; later stages need room for their temporary names
 _PATH_BYTES = 1000
@@ -58,12 +54,6 @@ class Limits:
     def bytes(self) -> int:
         """The limit in bytes, at 10^9 bytes a gigabyte."""
         return int(self.gigabytes * 1e9)
-
-
-def is_junk(path: str) -> bool:
-    """Whether a file is there only because macOS or Windows put it there."""
-    parts = path.split("/")
-    return any(part in _JUNK_NAMES or part.startswith("._") for part in parts)
 
 
 def _fault_of_name(name: str) -> str | None:
@@ -143,7 +133,7 @@ def only_entry(place: Path) -> Path:
     found = [name for name in names if name != "README.md" and not is_junk(name) and name[0] != "."]
     if len(found) != 1:
         raise InputError(
-            f"{place}: found {_shown(found) or 'nothing'}, expected exactly one zip or one folder "
+            f"{place}: found {named(found) or 'nothing'}, expected exactly one zip or one folder "
             "that holds {train,test}/<class>/<images>. "
             + ("Leave only one there." if found else "Put it there.")
         )
@@ -380,90 +370,3 @@ def _file_chunks(path: Path) -> Iterator[bytes]:
 
 
 # --- layout ------------------------------------------------------------------------------------
-
-
-def layout(names: Iterable[str], label: str) -> dict[str, str]:
-    """Where each file goes: from its path in the archive to `split/class/file`.
-
-    Args:
-        names: the paths, folders ending in `/`: {train,test}/<class>/<file>, with or without one
-            folder around it.
-        label: what the messages call the archive.
-
-    Raises:
-        InputError: a split is missing, the classes of the splits differ, there is only one class
-            or an empty one, or a file stands at another level.
-    """
-    places = _without_enclosing_folder(names, label)
-    tops = {place.split("/")[0] for place in places.values()}
-    absent = [split for split in SPLITS if split not in tops]
-    if absent or tops != set(SPLITS):
-        raise InputError(
-            f"{label}: expected the folders train/ and test/, with at most one folder around the "
-            f"two; found {_shown(sorted(tops)) or 'nothing'}. "
-            "Arrange it as {train,test}/<class>/<images>."
-        )
-    files_in: Counter[str] = Counter()
-    misplaced = []
-    for name, place in places.items():
-        depth = place.rstrip("/").count("/")
-        if place.endswith("/") and depth <= 1:
-            files_in[place.rstrip("/")] += 0
-        elif not place.endswith("/") and depth == 2:
-            files_in[place.rpartition("/")[0]] += 1
-        else:
-            misplaced.append(name)
-    if misplaced:
-        raise InputError(
-            f"{label}: expected files at {{train,test}}/<class>/<file> and nowhere else; found at "
-            f"another level:\n{listed(sorted(misplaced))}\nMove or remove them."
-        )
-    _check_classes({path: count for path, count in files_in.items() if "/" in path}, label)
-    return {name: place for name, place in places.items() if not place.endswith("/")}
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(repr(name) for name in names[:10]) + (", ..." if len(names) > 10 else "")
-
-
-def _without_enclosing_folder(names: Iterable[str], label: str) -> dict[str, str]:
-    names = list(names)
-    tops = {name.split("/")[0] for name in names}
-    if not tops:
-        raise InputError(f"{label} holds no file. Expected {{train,test}}/<class>/<images> in it.")
-    if tops & set(SPLITS):
-        return {name: name for name in names}
-    if len(tops) > 1:
-        raise InputError(
-            f"{label}: expected the folders train/ and test/, with at most one folder around the "
-            f"two and nothing beside them; found {_shown(sorted(tops))}."
-        )
-    (top,) = tops
-    inner = {name: name.removeprefix(f"{top}/") for name in names}
-    return {name: place for name, place in inner.items() if place}
-
-
-def _check_classes(files_in: Mapping[str, int], label: str) -> None:
-    classes = {
-        split: sorted(path.split("/")[1] for path in files_in if path.split("/")[0] == split)
-        for split in SPLITS
-    }
-    for split, other in (SPLITS, SPLITS[::-1]):
-        alone = [name for name in classes[split] if name not in classes[other]]
-        if alone:
-            raise InputError(
-                f"{label}: the class folder {split}/{alone[0]} has no counterpart; {other}/ has "
-                f"{_shown(classes[other]) or 'no class'}. Expected the same class folders in "
-                "train/ and test/."
-            )
-    for path in sorted(files_in):
-        if not files_in[path]:
-            raise InputError(
-                f"{label}: the class folder {path} is empty, expected images in it. "
-                "Add some, or remove the class from both train/ and test/."
-            )
-    if len(classes["train"]) < 2:
-        raise InputError(
-            f"{label}: found {_shown(classes['train']) or 'no class'} as the only class folder in "
-            "train/ and test/, expected at least two classes to tell apart."
-        )

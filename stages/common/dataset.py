@@ -1,16 +1,20 @@
 """The preprocessed images as arrays."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from stages.common.errors import InputError
 from stages.common.images import SIZE
+
+if TYPE_CHECKING:  # slow to import, and `preprocess` does without
+    import pandas as pd
 
 PROCESSED = Path("data/processed")
 INDEX_COLUMNS = ("file", "source", "use", "class", "group", "leaked")
@@ -35,7 +39,7 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, positions: np.ndarray) -> "Images":
+    def take(self, positions: np.ndarray) -> Images:
         """The images at `positions` (int64), in that order."""
         return Images(
             self.pixels[positions],
@@ -54,15 +58,27 @@ def read_index(folder: Path = PROCESSED) -> pd.DataFrame:
     """The table of what `preprocess` made, one row an image and use.
 
     Raises:
-        InputError: the table is missing.
+        InputError: the table is missing or damaged.
     """
+    import pandas as pd
+
     path = folder / "index.csv"
     if not path.is_file():
         raise InputError(
             f"{path} is not there; the stage `preprocess` writes it. Run `dvc repro preprocess`."
         )
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    return table.assign(group=table["group"].astype(np.int64), leaked=table["leaked"] == "yes")
+    try:
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8", index_col=False
+        )
+        if tuple(table.columns) != INDEX_COLUMNS:
+            raise ValueError(f"its columns are {', '.join(table.columns)}")
+        return table.assign(group=table["group"].astype(np.int64), leaked=table["leaked"] == "yes")
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not the table that the stage `preprocess` writes ({error}). "
+            "Run `dvc repro --force preprocess`."
+        ) from None
 
 
 def load(uses: Sequence[str], folder: Path = PROCESSED) -> Images:
@@ -71,7 +87,7 @@ def load(uses: Sequence[str], folder: Path = PROCESSED) -> Images:
     Memory: 120,000 bytes an image.
 
     Raises:
-        InputError: the table is missing, or an image that it names is missing or damaged.
+        InputError: the table is missing or damaged, or an image that it names is.
     """
     table = read_index(folder)
     classes = tuple(sorted(set(table["class"])))
@@ -80,8 +96,10 @@ def load(uses: Sequence[str], folder: Path = PROCESSED) -> Images:
     for position, name in enumerate(table["file"]):
         try:
             with Image.open(folder / name, formats=["PNG"]) as image:
+                if (image.mode, image.size) != ("RGB", (SIZE, SIZE)):
+                    raise ValueError(f"found {image.width} x {image.height} {image.mode}")
                 pixels[position] = np.asarray(image)
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(
                 f"{folder / name}: expected a PNG of {SIZE} x {SIZE} RGB as `preprocess` writes "
                 f"it ({error}). Run `dvc repro --force preprocess`."

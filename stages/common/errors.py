@@ -1,4 +1,6 @@
-"""The one exception for faults that lie in files, parameters or the machine, not in the program."""
+"""Faults that lie in files, parameters or the machine, not in the program."""
+
+LISTED = 20
 
 
 class InputError(Exception):
@@ -8,3 +10,28 @@ class InputError(Exception):
     found, what was expected and what to do. `stages.common.stage.run` prints it without a
     traceback and ends the stage with exit status 1.
     """
+
+
+def shown(name: object) -> str:
+    r"""A file's name for a message, on one line whatever is in it.
+
+    Line feeds, control characters (which could steer a terminal) and bytes that are not UTF-8
+    are written as escapes, such as `\n`.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in str(name)
+    )
+
+
+def listed(lines: list[str]) -> str:
+    """The lines, indented; after the first 20 of them only how many more there are."""
+    first = lines[:LISTED]
+    if len(lines) > LISTED:
+        first.append(f"and {len(lines) - LISTED} more")
+    return "\n".join(f"  {line}" for line in first)
+
+
+def named(names: list[str]) -> str:
+    """The names in quotes, at most ten of them."""
+    return ", ".join(repr(name) for name in names[:10]) + (", ..." if len(names) > 10 else "")

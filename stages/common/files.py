@@ -36,18 +36,25 @@ def remove(path: Path) -> None:
 def whole(target: Path) -> Iterator[Path]:
     """Gives a temporary path to write a file or a folder to; renames it to `target` at the end.
 
-    If the block raises, the temporary path is removed and whatever was at `target` stays.
+    If the block raises, the temporary path is removed and whatever was at `target` stays: not
+    even a failing removal leaves half of a folder under the final name.
     """
     partial = partial_name(target)
+    former = partial_name(target.with_name(f"{target.name}.former"))
     target.parent.mkdir(parents=True, exist_ok=True)
     remove(partial)
+    remove(former)
     try:
         yield partial
-        if partial.is_dir() or target.is_dir():
-            remove(target)  # a rename replaces a file, but not a folder that has something in it
+        if target.exists() and (partial.is_dir() or target.is_dir()):
+            # a rename replaces a file, but not a folder that has something in it
+            os.replace(target, former)
         os.replace(partial, target)
+        remove(former)
     except BaseException:
         with contextlib.suppress(OSError):
+            if former.exists() and not target.exists():
+                os.replace(former, target)
             remove(partial)
         raise
 

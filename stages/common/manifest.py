@@ -11,7 +11,6 @@ from stages.common import files
 from stages.common.errors import InputError
 
 _COLUMNS = ["path", "size", "sha256"]
-_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -20,14 +19,6 @@ class Entry:
 
     size: int
     sha256: str
-
-
-def listed(lines: list[str]) -> str:
-    """The lines, indented; after the first 20 of them only how many more there are."""
-    shown = lines[:_LISTED]
-    if len(lines) > _LISTED:
-        shown.append(f"and {len(lines) - _LISTED} more")
-    return "\n".join(f"  {line}" for line in shown)
 
 
 def read(path: Path) -> dict[str, Entry]:

@@ -1,5 +1,6 @@
 """params.yaml as typed, checked values: an unknown key or a value out of range is an error."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +17,7 @@ from pydantic import (
 from stages.common.errors import InputError
 
 PARAMS_FILE = Path("params.yaml")
+_LONGEST_SHOWN = 100
 
 
 def _number(value: object) -> object:
@@ -30,6 +32,24 @@ def _number(value: object) -> object:
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, except that a key which is there twice is an error.
+
+    YAML 1.1 and 1.2 forbid it; PyYAML would let the last one win.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is there twice", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
 
 
 class _Group(BaseModel):
@@ -58,6 +78,17 @@ class Preprocess(_Group):
     validation: Literal["holdout", "published"]
     validation_share: Number = Field(ge=0.05, le=0.5)
     seed: Seed
+
+    @model_validator(mode="after")
+    def _share_is_a_whole_part(self) -> Self:
+        # one of several equal folds is held out
+        parts = 1 / self.validation_share
+        if abs(parts - round(parts)) > 0.05:
+            raise ValueError(
+                f"preprocess.validation_share: found {self.validation_share}, expected one of "
+                f"equal parts, such as {1 / math.ceil(parts):.3g} or {1 / math.floor(parts):.3g}"
+            )
+        return self
 
 
 class Train(_Group):
@@ -127,20 +158,42 @@ class Params(_Group):
     crossvalidate: Crossvalidate
 
 
+def _found(value: object) -> str:
+    """A value for a message; a long one is cut."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python writes no numbers of over 4300 digits
+        return "something too long to be shown"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def _keys_at(place: tuple[Any, ...]) -> str:
+    """The keys that there are in the group at `place`."""
+    model: Any = Params
+    for part in place:
+        model = model.model_fields[part].annotation
+    return ", ".join(model.model_fields)
+
+
 def _sentence(problem: Any) -> str:
     """One problem that pydantic found, as `key: found ..., expected ...`."""
-    key = ".".join(str(part) for part in problem["loc"])
+    place = problem["loc"]
+    key = ".".join(_found(part) if not isinstance(part, str) else part for part in place)
     message = str(problem["msg"])
     match problem["type"]:
         case "missing":
             return f"{key}: this key is missing"
-        case "extra_forbidden":
-            return f"{key}: there is no such key; look for a slip in the spelling"
+        case "extra_forbidden" | "invalid_key":
+            return f"{key}: there is no such key, expected one of {_keys_at(place[:-1])}"
+        case "model_type":
+            found = _found(problem["input"])
+            expected = f"expected the keys {_keys_at(place)}"
+            return f"{key}: found {found}, {expected}" if place else f"found {found}, {expected}"
         case "value_error":
             return message.removeprefix("Value error, ")
         case _:
             expected = message.removeprefix("Input should be ")
-            return f"{key}: found {problem['input']!r}, expected {expected}"
+            return f"{key}: found {_found(problem['input'])}, expected {expected}"
 
 
 def parse(values: object, source: str = str(PARAMS_FILE)) -> Params:
@@ -163,12 +216,19 @@ def load(path: Path = PARAMS_FILE) -> Params:
         InputError: the file is missing or no YAML, or a key or value in it is wrong.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except FileNotFoundError:
         raise InputError(
             f"{path} is not here. Stages are run from the folder that holds dvc.yaml: "
             "go there, or bring the file back with `git checkout params.yaml`."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    try:
+        loader = _UniqueKeyLoader(text.decode("utf-8"))
+        loader.name = str(path)
+        values = loader.get_single_data()
+    except RecursionError:
+        raise InputError(f"{path} is not valid YAML: it is nested too deeply") from None
+    except Exception as error:
+        # beside YAMLError, PyYAML lets through what int() and date() raise on odd scalars
         raise InputError(f"{path} is not valid YAML: {error}") from None
     return parse(values, str(path))

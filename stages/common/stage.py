@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ _WATCH_SECONDS = 0.2
 _MACHINE_FAULTS = {
     errno.ENOSPC: "the disk is full. Make room and run `dvc repro` again",
     errno.EDQUOT: "the disk quota is used up. Make room and run `dvc repro` again",
+    errno.EIO: "the disk reports a read or write error. Look after it, then run `dvc repro` again",
     errno.EACCES: "permission is denied. Give yourself the right to read and write there",
     errno.EPERM: "permission is denied. Give yourself the right to read and write there",
     errno.EROFS: "the file system is read-only. Move the project to one that can be written to",
@@ -42,6 +44,14 @@ def machine_fault(error: OSError) -> str | None:
         return None
     where = error.filename if error.filename is not None else Path.cwd()
     return f"{where}: {what}."
+
+
+def _alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that was killed is a zombie until its own parent looks."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _watch_parents() -> None:
@@ -58,7 +68,7 @@ def _watch_parents() -> None:
         return  # DVC is used as a library; its process is the caller's own business
 
     def watch() -> None:
-        while all(ancestor.is_running() for ancestor in watched):
+        while all(_alive(ancestor) for ancestor in watched):
             time.sleep(_WATCH_SECONDS)
         os._exit(1)  # at once, past every clean-up: the successor's outputs are not ours
 
@@ -85,6 +95,9 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 def guarded(name: str, work: Callable[[], None]) -> None:
     """Does the work; a fault of input or of the machine ends it in one line and exit status 1."""
     warnings.filterwarnings("ignore", module="PIL")  # remarks on odd, but readable images
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # a class in Cyrillic must not end a stage in a Latin locale; stderr is like this anyway
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         work()
     except InputError as error:
@@ -92,6 +105,8 @@ def guarded(name: str, work: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; nothing half-written was kept", file=sys.stderr)
         sys.exit(130)
+    except MemoryError:
+        sys.exit(f"{name}: there is too little memory. Close other programs, then run it again.")
     except OSError as error:
         fault = machine_fault(error)
         if fault is None:

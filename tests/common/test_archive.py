@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from stages.common import archive
+from stages.common import archive, layout
 from stages.common.archive import Limits
 from stages.common.errors import InputError
 
@@ -305,7 +305,7 @@ def test_any_names_either_unpack_exactly_or_are_refused(
         assert unpack(path, room / "target") == {
             name: data
             for name, data in contents.items()
-            if not name.endswith("/") and not archive.is_junk(name)
+            if not name.endswith("/") and not layout.is_junk(name)
         }
     assert {place.name for place in room.iterdir()} <= {"a.zip", "target"}
     assert not [place for place in room.rglob("*") if place.is_symlink()]
@@ -393,43 +393,6 @@ def test_limits_hold_for_a_folder(tmp_path: Path) -> None:
         archive.folder_members(folder, Limits(3, 1))
     with pytest.raises(InputError, match=r"beyond download\.max_gigabytes = 1e-08"):
         archive.folder_members(folder, Limits(10, 1e-8))
-
-
-GOOD = ["train/A/1.png", "train/B/1.png", "test/A/1.png", "test/B/2.png"]
-
-
-def test_layout_keeps_files_and_drops_one_enclosing_folder() -> None:
-    assert archive.layout(GOOD, "x.zip") == {name: name for name in GOOD}
-    inside = ["My set/", "My set/train/", *(f"My set/{name}" for name in GOOD)]
-    assert archive.layout(inside, "x.zip") == {f"My set/{name}": name for name in GOOD}
-
-
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        ([], "x.zip holds no file"),
-        (["readme.txt"], "expected the folders train/ and test/"),
-        (["set/"], "found nothing"),
-        (["train/A/1.png", "train/B/1.png"], "found 'train'"),
-        (["a/b/train/A/1.png"], "found 'b'"),
-        ([*GOOD, "val/A/1.png"], "found 'test', 'train', 'val'"),
-        ([*(f"set/{name}" for name in GOOD), "LICENSE"], "found 'LICENSE', 'set'"),
-        ([*GOOD, "train/stray.png"], "another level:\n  train/stray.png\n"),
-        ([*GOOD, "train/A/deep/1.png"], "another level:\n  train/A/deep/1.png\n"),
-        ([*GOOD, *(f"train/{n:02}.png" for n in range(25))], "\n  and 5 more\n"),
-        ([*GOOD, "train/C/1.png"], "the class folder train/C has no counterpart; test/ has 'A'"),
-        ([*GOOD, "test/C/1.png"], "the class folder test/C has no counterpart; train/ has 'A'"),
-        (["train/A/1.png", "test/"], "train/A has no counterpart; test/ has no class"),
-        ([*GOOD, "train/C/", "test/C/1.png"], "the class folder train/C is empty"),
-        (["train/A/1.png", "test/A/1.png"], "found 'A' as the only class folder"),
-        (["train/", "test/"], "found no class as the only class folder"),
-    ],
-)
-def test_layout_names_what_is_wrong(names: list[str], words: str) -> None:
-    with pytest.raises(InputError) as caught:
-        archive.layout(names, "x.zip")
-    assert words in str(caught.value)
-    assert "x.zip" in str(caught.value)
 
 
 def test_only_entry(tmp_path: Path) -> None:

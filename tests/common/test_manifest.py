@@ -64,8 +64,3 @@ def test_a_broken_manifest_is_named(tmp_path: Path, text: str, words: str) -> No
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"manifest\.csv is not there"):
         manifest.read(tmp_path / "manifest.csv")
-
-
-def test_a_long_list_is_cut() -> None:
-    assert manifest.listed(["a"] * 20).count("\n") == 19
-    assert manifest.listed(["a"] * 23).endswith("\n  and 3 more")

@@ -1,0 +1,53 @@
+import threading
+import time
+
+import pytest
+
+from stages.common import parallel
+
+
+@pytest.mark.parametrize("threads", [None, 1, 3])
+def test_results_come_in_the_order_of_the_items(threads: int | None) -> None:
+    def slow_first(number: int) -> int:
+        time.sleep(0.02 if number == 0 else 0)
+        return number * number
+
+    assert parallel.each(slow_first, range(20), "x", threads) == [n * n for n in range(20)]
+
+
+def test_no_items() -> None:
+    assert parallel.each(len, [], "x") == []
+
+
+def test_no_more_threads_than_asked_for() -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def work(_: int) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.005)
+        with lock:
+            now -= 1
+
+    parallel.each(work, range(12), "x", 3)
+    assert most == 3
+
+
+def test_a_fault_ends_the_whole_at_once() -> None:
+    begun = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            raise KeyError(number)
+        time.sleep(0.01)
+
+    with pytest.raises(KeyError):
+        parallel.each(work, range(1000), "x", 2)
+    assert len(begun) < 100
+
+
+def test_there_is_a_core() -> None:
+    assert parallel.available_cores() >= 1

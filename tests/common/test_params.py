@@ -1,0 +1,308 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from stages.common import params
+from stages.common.errors import InputError
+
+PROJECT = Path(__file__).resolve().parents[2]
+VALUES: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+KEYS = [(group, key) for group, keys in VALUES.items() for key in keys]
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+    st.dates(),
+    st.datetimes(),
+    st.binary(max_size=10),
+    st.sampled_from(["phantom", "fail", "1e-4", "adam", "max", "val_loss", "last", "nan", "1e999"]),
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(SCALARS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def changed(group: str, key: object, value: object) -> dict[str, Any]:
+    values: dict[str, Any] = copy.deepcopy(VALUES)
+    values[group][key] = value
+    return values
+
+
+def message(values: object) -> str:
+    with pytest.raises(InputError) as caught:
+        params.parse(values)
+    text = str(caught.value)
+    assert text.startswith("params.yaml can't be used:\n  ")
+    return text.removeprefix("params.yaml can't be used:\n  ")
+
+
+def load_message(tmp_path: Path, content: bytes) -> str:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        params.load(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path} ")
+    return text.removeprefix(f"{path} ")
+
+
+def test_the_file_of_the_project_is_read() -> None:
+    found = params.load(PROJECT / "params.yaml")
+    assert found.model_dump() == VALUES
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value", "expected"),
+    [
+        ("train", "epochs", 0, "train.epochs: found 0, expected greater than or equal to 1"),
+        ("train", "epochs", -5, "train.epochs: found -5, expected greater than or equal to 1"),
+        ("train", "epochs", "50", "train.epochs: found '50', expected a valid integer"),
+        ("train", "epochs", 50.0, "train.epochs: found 50.0, expected a valid integer"),
+        ("train", "epochs", True, "train.epochs: found True, expected a valid integer"),
+        ("train", "epochs", None, "train.epochs: found None, expected a valid integer"),
+        (
+            "train",
+            "batch_size",
+            0,
+            "train.batch_size: found 0, expected greater than or equal to 1",
+        ),
+        (
+            "train",
+            "learning_rate",
+            0,
+            "train.learning_rate: found 0, expected greater than 0",
+        ),
+        (
+            "train",
+            "learning_rate",
+            "fast",
+            "train.learning_rate: found 'fast', expected a valid number",
+        ),
+        (
+            "train",
+            "learning_rate",
+            True,
+            "train.learning_rate: found True, expected a valid number",
+        ),
+        (
+            "train",
+            "optimizer",
+            "Adam",
+            "train.optimizer: found 'Adam', expected 'adam', 'rmsprop' or 'sgd'",
+        ),
+        (
+            "train",
+            "mode",
+            "min",
+            "train.mode: found 'min', expected 'max', because train.monitor is 'val_accuracy'",
+        ),
+        (
+            "download",
+            "source",
+            "Kaggle",
+            "download.source: found 'Kaggle', expected 'phantom', 'archive' or 'kaggle'",
+        ),
+        (
+            "audit",
+            "unreadable",
+            "ignore",
+            "audit.unreadable: found 'ignore', expected 'fail' or 'quarantine'",
+        ),
+        (
+            "preprocess",
+            "validation_share",
+            0.9,
+            "preprocess.validation_share: found 0.9, expected less than or equal to 0.5",
+        ),
+        (
+            "preprocess",
+            "validation_shares",
+            0.2,
+            "preprocess.validation_shares: there is no such key, "
+            "expected one of validation, validation_share, seed",
+        ),
+        (
+            "preprocess",
+            7,
+            0.2,
+            "preprocess.7: there is no such key, "
+            "expected one of validation, validation_share, seed",
+        ),
+        (
+            "crossvalidate",
+            "folds",
+            [1, 3],
+            "crossvalidate.folds: found [1, 3], expected the folds numbered from 1 without a gap, "
+            "such as [1, 2]",
+        ),
+        (
+            "crossvalidate",
+            "seeds",
+            [4, 4],
+            "crossvalidate.seeds: found [4, 4], expected every seed only once",
+        ),
+        (
+            "crossvalidate",
+            "folds",
+            [1, "2"],
+            "crossvalidate.folds.1: found '2', expected a valid integer",
+        ),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(
+    group: str, key: object, value: object, expected: str
+) -> None:
+    assert message(changed(group, key, value)) == expected
+
+
+def test_several_faults_are_all_named() -> None:
+    values = changed("train", "epochs", 0)
+    values["audit"]["unreadable"] = 3
+    del values["evaluate"]["seed"]
+    text = message(values)
+    assert len(text.splitlines()) == 3
+    assert "train.epochs: found 0" in text
+    assert "audit.unreadable: found 3" in text
+    assert "evaluate.seed: this key is missing" in text
+
+
+@pytest.mark.parametrize("found", ["None", "[1, 2]", "'text'", "5"])
+def test_a_file_without_groups(tmp_path: Path, found: str) -> None:
+    text = load_message(tmp_path, b"" if found == "None" else found.encode())
+    assert text == (
+        f"can't be used:\n  found {found}, "
+        "expected the keys download, audit, preprocess, train, evaluate, crossvalidate"
+    )
+
+
+def test_a_group_that_is_no_group() -> None:
+    values: dict[str, Any] = {**VALUES, "audit": [1]}
+    assert message(values) == "audit: found [1], expected the keys unreadable"
+
+
+def test_an_unknown_group() -> None:
+    assert message({**VALUES, "trian": {}}) == (
+        "trian: there is no such key, "
+        "expected one of download, audit, preprocess, train, evaluate, crossvalidate"
+    )
+
+
+def test_a_long_value_is_cut() -> None:
+    text = message(changed("train", "epochs", "x" * 5000))
+    assert len(text) < 200
+    assert text.endswith("…, expected a valid integer")
+
+
+@pytest.mark.parametrize("written", ["1e-4", "'1e-4'", "1.0e-4", "0.0001", ".0001"])
+def test_every_way_to_write_a_number(tmp_path: Path, written: str) -> None:
+    text = (PROJECT / "params.yaml").read_text()
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("learning_rate: 0.0001", f"learning_rate: {written}"))
+    assert params.load(path).train.learning_rate == 1e-4
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        params.load(tmp_path / "params.yaml")
+    assert str(caught.value) == (
+        f"{tmp_path}/params.yaml is not here. Stages are run from the folder that holds dvc.yaml: "
+        "go there, or bring the file back with `git checkout params.yaml`."
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"train:\n\tepochs: 5\n", r"found character '\t' that cannot start any token"),
+        (b"train: [1, 2\n", "expected ',' or ']'"),
+        ("train: größer".encode("latin-1"), "'utf-8' codec can't decode byte 0xf6"),
+        (b"train: \x00", "unacceptable character"),
+        (b"train:\n  epochs: 5\n  seed: 1\n  epochs: 6\n", "the key 'epochs' is there twice"),
+        (b"audit: 1\naudit: 2\n", "the key 'audit' is there twice"),
+        (b"train: !!python/object:os.system {}", "could not determine a constructor"),
+        (b"a: 2024-13-45", "month must be in 1..12"),
+        (b"a: " + b"1" * 5000, "4300 digits"),
+        (b"a: !!timestamp x", "is not valid YAML: "),
+        (b"[" * 1200, "nested too deeply"),
+        (b"? [1]\n: 2", "unhashable key"),
+        (b"a: 1\n---\na: 2\n", "expected a single document"),
+    ],
+)
+def test_what_is_no_yaml(tmp_path: Path, content: bytes, expected: str) -> None:
+    text = load_message(tmp_path, content)
+    assert text.startswith("is not valid YAML: ")
+    assert expected in text
+
+
+def test_a_fault_of_yaml_is_placed(tmp_path: Path) -> None:
+    text = load_message(tmp_path, b"train:\n  epochs: 5\n  epochs: 6\n")
+    assert f'in "{tmp_path}/params.yaml", line 3, column 3' in text
+
+
+def test_a_merged_group_may_override_its_keys(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("a: &a {b: 1}\nc:\n  <<: *a\n  b: 2\n")
+    with pytest.raises(InputError, match="a: there is no such key"):
+        params.load(path)
+
+
+@settings(max_examples=250, deadline=None)
+@given(place=st.sampled_from(KEYS), value=ANYTHING)
+@example(("train", "learning_rate"), 10**400)
+@example(("train", "epochs"), int("f" * 9000, 16))
+@example(("train", "learning_rate"), "9" * 5000)
+@example(("train", "learning_rate"), float("nan"))
+@example(("crossvalidate", "folds"), [1, 2, 3, 4])
+def test_any_value_is_held_or_refused_by_name(place: tuple[str, str], value: object) -> None:
+    group, key = place
+    try:
+        found = params.parse(changed(group, key, value))
+    except InputError as error:
+        # train.mode is wrong if train.monitor is another
+        named = {f"  {group}.{key}"} | ({"  train.mode"} if key == "monitor" else set())
+        lines = str(error).splitlines()[1:]
+        assert lines
+        assert all(line.startswith(tuple(named)) for line in lines)
+        assert all(len(line) < 300 for line in lines)
+        return
+    held = getattr(getattr(found, group), key)
+    assert held == value or held == float(value)  # type: ignore[arg-type]
+    assert type(held) is type(VALUES[group][key])
+
+
+@settings(max_examples=150, deadline=None)
+@given(group=st.sampled_from(sorted(VALUES)), key=SCALARS, value=ANYTHING)
+def test_any_other_key_is_refused_by_name(group: str, key: object, value: object) -> None:
+    if key in VALUES[group]:
+        return
+    text = message(changed(group, key, value))
+    assert text.startswith(f"{group}.")
+    assert "there is no such key, expected one of" in text
+
+
+@settings(max_examples=150, deadline=None)
+@given(values=ANYTHING)
+def test_any_content_is_refused_in_words(values: object) -> None:
+    assert "expected" in message(values) or "missing" in message(values)
+
+
+@settings(max_examples=300, deadline=None)
+@given(content=st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
+@example(content=b"a: 0b_")
+@example(content=b"a: !!bool x")
+@example(content=b"&a [*a]")
+def test_any_file_ends_in_words(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "any-params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"any-params\.yaml"):
+        params.load(path)

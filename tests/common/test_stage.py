@@ -1,0 +1,490 @@
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from stages.common import stage
+from stages.common.errors import InputError
+from tests import made
+
+PROJECT = Path(__file__).resolve().parents[2]
+SLEEPING = """
+    import time
+    from pathlib import Path
+    from stages.common import files, parallel, stage
+
+    def work():
+        with files.whole(Path("out")) as partial:
+            partial.mkdir()
+            (partial / "half").write_text("")
+            {wait}
+
+    def wait_in_threads(number):
+        print("ready", flush=True)
+        time.sleep({seconds})
+
+    def wait():
+        print("ready", flush=True)
+        time.sleep(30)
+
+    stage.run("sleeper", work)
+"""
+FAKE_DVC = """
+    import os, subprocess, sys
+    subprocess.run(["/bin/sh", "-c", sys.argv[1]], env=os.environ | {"DVC_ROOT": os.getcwd()})
+"""
+
+
+def start(code: str, folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """Runs Python code in `folder`, with the project's packages."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def run(code: str, folder: Path) -> tuple[int, str, str]:
+    process = start(code, folder)
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+def ended(work: Callable[[], None]) -> object:
+    """What a stage hands to sys.exit."""
+    with pytest.raises(SystemExit) as caught:
+        stage.guarded("audit", work)
+    return caught.value.code
+
+
+def raising(fault: BaseException) -> Callable[[], None]:
+    def work() -> None:
+        raise fault
+
+    return work
+
+
+# ------------------------------------------------------------------------------- exit and message
+
+
+def test_done(tmp_path: Path) -> None:
+    status, out, err = run(
+        "from stages.common import stage; stage.run('x', lambda: print(1))", tmp_path
+    )
+    assert (status, out, err) == (0, "1\n", "")
+
+
+def test_a_fault_of_input_is_a_message_and_no_traceback(tmp_path: Path) -> None:
+    code = """
+        from stages.common import stage
+        from stages.common.errors import InputError
+        def work():
+            try:
+                {}["absent"]
+            except KeyError:
+                raise InputError("data/x.png \\udcff: it is bad")
+        stage.run("audit", work)
+    """
+    assert run(code, tmp_path) == (1, "", "audit: data/x.png \\udcff: it is bad\n")
+
+
+def test_any_name_can_be_printed_in_any_locale(tmp_path: Path) -> None:
+    code = "from stages.common import stage; stage.run('x', lambda: print('A \u80f8 \udcff'))"
+    process = start(ascii(code)[1:-1], tmp_path, PYTHONIOENCODING="ascii")
+    assert process.communicate(timeout=20) == ("A \\u80f8 \\udcff\n", "")
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(tmp_path: Path) -> None:
+    code = "from stages.common import stage; stage.run('x', lambda: 1 / 0)"
+    status, _, err = run(code, tmp_path)
+    assert status == 1
+    assert "Traceback" in err
+    assert "ZeroDivisionError" in err
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "the disk is full. Make room and run `dvc repro` again."),
+        (errno.EDQUOT, "the disk quota is used up. Make room and run `dvc repro` again."),
+        (errno.EACCES, "permission is denied. Give yourself the right to read and write there."),
+        (errno.EPERM, "permission is denied. Give yourself the right to read and write there."),
+        (
+            errno.EROFS,
+            "the file system is read-only. Move the project to one that can be written to.",
+        ),
+        (
+            errno.EIO,
+            "the disk reports a read or write error. Look after it, then run `dvc repro` again.",
+        ),
+    ],
+)
+def test_a_fault_of_the_machine_says_so(number: int, words: str) -> None:
+    fault = OSError(number, os.strerror(number), "data/raw")
+    assert ended(raising(fault)) == f"audit: data/raw: {words}"
+    nowhere = OSError(number, os.strerror(number))
+    assert ended(raising(nowhere)) == f"audit: {Path.cwd()}: {words}"
+
+
+def test_too_little_memory_says_so() -> None:
+    assert "too little memory" in str(ended(raising(MemoryError())))
+
+
+def test_any_other_fault_of_the_system_is_not_dressed_up() -> None:
+    with pytest.raises(FileNotFoundError):
+        stage.guarded("audit", raising(FileNotFoundError(errno.ENOENT, "none", "x")))
+    with pytest.raises(OSError, match="odd"):
+        stage.guarded("audit", raising(OSError("odd")))
+
+
+def test_input_error_message_is_passed_on() -> None:
+    assert ended(raising(InputError("a: b"))) == "audit: a: b"
+
+
+@pytest.mark.parametrize("name", ["download", "audit", "preprocess"])
+def test_help(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"stages.{name}", "--help"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout.startswith(f"usage: python -m stages.{name} [-h]\n")
+    assert "data/raw" in done.stdout
+    assert f"`dvc repro {name}`" in done.stdout
+    wrong = subprocess.run(
+        [sys.executable, "-m", f"stages.{name}", "--sped"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert wrong.returncode == 2
+    assert "unrecognized arguments: --sped" in wrong.stderr
+
+
+def test_light_stages_import_nothing_heavy(tmp_path: Path) -> None:
+    code = """
+        import sys
+        import stages.audit, stages.download, stages.preprocess
+        heavy = ("tensorflow", "keras", "scipy", "sklearn", "matplotlib", "pandas", "imagehash")
+        print([name for name in heavy if name in sys.modules])
+    """
+    assert run(code, tmp_path) == (0, "[]\n", "")
+
+
+# ------------------------------------------------------------------------------------ interrupted
+
+
+@pytest.mark.parametrize("wait", ["wait()", "parallel.each(wait_in_threads, range(50), 'x', 2)"])
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [
+        (signal.SIGTERM, 143, ""),
+        (signal.SIGINT, 130, "\nsleeper: interrupted; nothing half-written was kept\n"),
+    ],
+)
+def test_a_stopped_stage_keeps_nothing_half_written(
+    tmp_path: Path, wait: str, number: int, status: int, words: str
+) -> None:
+    process = start(SLEEPING.format(wait=wait, seconds=0.5), tmp_path)
+    assert first_line(process) == "ready\n"
+    assert (tmp_path / ".out.partial" / "half").exists()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (status, words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".dvc"]
+
+
+def test_a_second_run_of_a_stage_waits_for_the_first(tmp_path: Path) -> None:
+    code = """
+        import sys, time
+        from pathlib import Path
+        from stages.common import stage
+
+        def work():
+            with open("log", "a") as log:
+                log.write("begin\\n")
+                log.flush()
+                print("ready", flush=True)
+                while not Path("go").exists():
+                    time.sleep(0.01)
+                log.write("end\\n")
+
+        stage.run("slow", work)
+    """
+    first = start(code, tmp_path)
+    assert first_line(first) == "ready\n"
+    second = start(code, tmp_path)
+    assert second.stderr is not None
+    assert second.stderr.readline() == "slow: waiting for another run of this stage to end\n"
+    assert (tmp_path / "log").read_text() == "begin\n"
+    another = code.replace('"slow"', '"other"').replace('"log"', '"other-log"')
+    other = start(another, tmp_path)  # which need not wait
+    assert first_line(other) == "ready\n"
+    (tmp_path / "go").touch()
+    for process in (first, second, other):
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+    assert (tmp_path / "log").read_text().split() == ["begin", "end", "begin", "end"]
+
+
+def test_the_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
+    process = start(SLEEPING.format(wait="wait()", seconds=0), tmp_path)
+    assert first_line(process) == "ready\n"
+    process.kill()
+    process.communicate(timeout=20)
+    assert (tmp_path / ".out.partial").exists()
+    code = SLEEPING.format(wait="pass", seconds=0)
+    assert run(code, tmp_path) == (0, "", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".dvc", "out"]
+
+
+# ------------------------------------------------------------------------------ the watch on dvc
+
+
+@contextlib.contextmanager
+def under_fake_dvc(
+    folder: Path, command: str
+) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
+    """A process called `dvc` and the stage below it, which has said that it is ready."""
+    (folder / "dvc").write_text(textwrap.dedent(FAKE_DVC))
+    (folder / "sleeper.py").write_text(
+        textwrap.dedent(SLEEPING.format(wait="wait()", seconds=0)).replace(
+            '"ready"', "__import__('os').getpid()"
+        )
+    )
+    dvc = subprocess.Popen(
+        [sys.executable, "dvc", command.format(python=sys.executable)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    below = psutil.Process(int(first_line(dvc)))
+    try:
+        yield dvc, below
+    finally:
+        dvc.kill()
+        dvc.wait(timeout=20)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            below.kill()
+
+
+def gone(process: psutil.Process, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.02)
+                continue
+        return True
+    return False
+
+
+@pytest.mark.parametrize("command", ["exec {python} sleeper.py", "{python} sleeper.py; true"])
+@pytest.mark.parametrize("reaped", [True, False])
+def test_a_stage_ends_with_its_dvc(tmp_path: Path, command: str, reaped: bool) -> None:
+    """Also if the killed dvc stays a zombie, and with a shell between the two."""
+    with under_fake_dvc(tmp_path, command) as (dvc, below):
+        assert not gone(below, 0.5)
+        dvc.kill()
+        if reaped:
+            dvc.wait(timeout=20)
+        assert gone(below, 1)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_stage_without_dvc_watches_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: list[Any] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage, "_watch_parents", lambda: watched.append(1))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        monkeypatch.delenv("DVC_ROOT", raising=False)
+        stage.run("x", lambda: None)
+        assert not watched
+        monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+        stage.run("x", lambda: None)
+        assert watched
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+# ------------------------------------------------------------- a full disk and missing permissions
+
+PLACE = {"download": "data", "audit": "metrics", "preprocess": "data"}
+RESULT = {
+    "download": "data/raw/provenance.json",
+    "audit": "metrics/data.json",
+    "preprocess": "data/processed/index.csv",
+}
+DISK_FULL = "the disk is full. Make room and run `dvc repro` again."
+DENIED = "permission is denied. Give yourself the right to read and write there."
+READ_ONLY = "the file system is read-only. Move the project to one that can be written to."
+
+
+def works(*command: str) -> bool:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, check=True, timeout=20).returncode == 0
+    return False
+
+
+needs_mount = pytest.mark.skipif(
+    not works("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"),
+    reason="a small file system can only be mounted by root (unshare, mount)",
+)
+# root may write anywhere; without these two rights it is held to the permissions like anyone else
+WITHOUT_RIGHTS = (
+    ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+)
+needs_permissions = pytest.mark.skipif(
+    not works(*WITHOUT_RIGHTS, "true"), reason="root can't give up its rights (setpriv)"
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A scratch project in which the stages before the one asked for have run."""
+    name = request.getfixturevalue("name")
+    made.write_params(tmp_path, phantom_share=0.04, validation="published")
+    (tmp_path / "metrics").mkdir()
+    if name != "download":
+        made.make_raw(tmp_path)
+    if name == "preprocess":
+        rows = ["path,split,class,group,leaked"]
+        paths = sorted((tmp_path / "data/raw").glob("*/*/*"))
+        for number, path in enumerate(paths):
+            split, label = path.parts[-3:-1]
+            rows.append(f"{split}/{label}/{path.name},{split},{label},{number},no")
+        (tmp_path / "data/audit.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "data").mkdir(exist_ok=True)
+    return tmp_path
+
+
+@needs_mount
+@pytest.mark.parametrize("name", ["download", "audit", "preprocess"])
+def test_a_full_disk_says_so_and_a_run_after_making_room_succeeds(project: Path, name: str) -> None:
+    place = PLACE[name]
+    size = sum(path.stat().st_size // 4096 + 1 for path in (project / place).rglob("*")) * 4 + 4
+    script = f"""
+        cp -r {place} kept
+        mount -t tmpfs -o size={size}k none {place} || exit 98
+        cp -r kept/. {place}/
+        "$@" > first 2>&1 && exit 99
+        find {place} -name '.*.partial*' > left
+        mount -o remount,size=50m {place}
+        "$@" && cat {RESULT[name]}
+    """
+    done = made.run_stage(project, name, "unshare", "--mount", "sh", "-c", script, "sh")
+    assert done.returncode == 0, done.stderr
+    first = (project / "first").read_text()
+    assert first.startswith(f"{name}: ")
+    assert first.endswith(f": {DISK_FULL}\n")
+    assert len(first.splitlines()) == 1
+    assert (project / "left").read_text() == ""
+    assert "Covid" in done.stdout or "phantom" in done.stdout
+
+
+@needs_mount
+@pytest.mark.parametrize("name", ["download", "audit", "preprocess"])
+def test_a_read_only_file_system_says_so(project: Path, name: str) -> None:
+    script = f"mount --bind {PLACE[name]} {PLACE[name]} && mount -o remount,bind,ro {PLACE[name]}"
+    done = made.run_stage(
+        project, name, "unshare", "--mount", "sh", "-c", f'{script} && exec "$@"', "sh"
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{name}: {PLACE[name]}/")
+    assert done.stderr.endswith(f": {READ_ONLY}\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@needs_permissions
+@pytest.mark.parametrize("name", ["download", "audit", "preprocess"])
+def test_a_folder_that_may_not_be_written_says_so(project: Path, name: str) -> None:
+    place = project / PLACE[name]
+    place.chmod(0o555)
+    done = made.run_stage(project, name, *WITHOUT_RIGHTS)
+    place.chmod(0o755)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{name}: {PLACE[name]}/")
+    assert done.stderr.endswith(f": {DENIED}\n")
+    assert len(done.stderr.splitlines()) == 1
+    again = made.run_stage(project, name, *WITHOUT_RIGHTS)
+    assert again.returncode == 0, again.stderr
+    assert (project / RESULT[name]).is_file()
+
+
+@needs_permissions
+@pytest.mark.parametrize("name", ["audit", "preprocess"])
+def test_an_image_that_may_not_be_read_says_so(project: Path, name: str) -> None:
+    image = project / "data/raw/train/Covid/00.png"
+    image.chmod(0)
+    done = made.run_stage(project, name, *WITHOUT_RIGHTS)
+    image.chmod(0o644)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{name}: data/raw/train/Covid/00.png: {DENIED}\n"
+
+
+@needs_mount
+@pytest.mark.tensorflow
+def test_a_full_disk_when_the_network_is_saved_says_so(tmp_path: Path) -> None:
+    """Keras and HDF5 report it in their own ways."""
+    (tmp_path / "models").mkdir()
+    code = """
+        import subprocess
+        from pathlib import Path
+        from stages.common import network, stage
+
+        network.start(0, 2)
+        trained = network.build(3)
+        save = lambda: network.save(trained, Path("models/classifier.keras"))
+        for size in ("100k", "6m"):
+            subprocess.run(["mount", "-o", f"remount,size={size}", "models"], check=True)
+            try:
+                stage.guarded("train", save)
+            except SystemExit as end:
+                print(end.code, [path.name for path in Path("models").iterdir()])
+        subprocess.run(["mount", "-o", "remount,size=50m", "models"], check=True)
+        stage.guarded("train", save)
+        print([path.name for path in Path("models").iterdir()])
+    """
+    done = subprocess.run(
+        [
+            *("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none models && exec "$@"', "sh"),
+            *(sys.executable, "-c", textwrap.dedent(code)),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [
+        f"train: {tmp_path}: {DISK_FULL} []",
+        "['classifier.keras']",
+    ], done.stderr

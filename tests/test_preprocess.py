@@ -1,0 +1,323 @@
+import csv
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from stages import preprocess
+from stages.common import dataset, images, params
+from stages.common.errors import InputError
+from tests import made
+
+COLUMNS = ("path", "split", "class", "group", "leaked")
+HOLDOUT = params.Preprocess(validation="holdout", validation_share=0.2, seed=0)
+PUBLISHED = params.Preprocess(validation="published", validation_share=0.2, seed=0)
+
+
+def write_table(rows: list[dict[str, str]]) -> None:
+    with preprocess.TABLE.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def rows_of(raw: Path) -> list[dict[str, str]]:
+    """What the audit would write of a folder without copies."""
+    return [
+        {
+            "path": path.relative_to(raw).as_posix(),
+            "split": path.parts[-3],
+            "class": path.parts[-2],
+            "group": str(number),
+            "leaked": "no",
+        }
+        for number, path in enumerate(sorted(raw.glob("*/*/*")))
+    ]
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder data/raw of a scratch project, which is the working folder."""
+    monkeypatch.chdir(tmp_path)
+    made.write_params(tmp_path)
+    made.make_raw(tmp_path)
+    write_table(rows_of(Path("data/raw")))
+    return Path("data/raw")
+
+
+def index() -> list[dict[str, str]]:
+    with (dataset.PROCESSED / "index.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def written() -> dict[str, str]:
+    """The SHA-256 of every file that is there."""
+    return {
+        path.relative_to(dataset.PROCESSED).as_posix(): hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
+        for path in dataset.PROCESSED.rglob("*")
+        if path.is_file()
+    }
+
+
+def message() -> str:
+    with pytest.raises(InputError) as caught:
+        preprocess.main()
+    assert not dataset.PROCESSED.exists()
+    assert sorted(path.name for path in Path("data").iterdir()) in (
+        ["audit.csv", "raw"],
+        ["raw"],
+    )
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------------- protocols
+
+
+def test_holdout(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    preprocess.main()
+    rows = index()
+    assert tuple(rows[0]) == dataset.INDEX_COLUMNS
+    uses = [row["use"] for row in rows]
+    assert (uses.count("train"), uses.count("validation"), uses.count("test")) == (14, 4, 9)
+    assert {row["class"] for row in rows if row["use"] == "validation"} == set(made.CLASSES)
+    for row in rows:
+        kept_in = "test" if row["use"] == "test" else "train"
+        assert row["source"].startswith(f"{kept_in}/")
+        assert row["file"] == f"{row['use']}/{row['class']}/{Path(row['source']).name}.png"
+    assert written().keys() == {"index.csv", *(row["file"] for row in rows)}
+    out = capsys.readouterr().out
+    assert out == "27 images written; protocol holdout: 14 train, 4 validation, 9 test\n"
+
+
+def test_published(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made.write_params(tmp_path, validation="published")
+    preprocess.main()
+    rows = index()
+    test = [row for row in rows if row["use"] == "test"]
+    assert [row for row in rows if row["use"] == "validation"] == [
+        row | {"use": "validation"} for row in test
+    ]
+    assert len(written()) == 1 + 27
+    assert not (dataset.PROCESSED / "validation").exists()
+    out = capsys.readouterr().out
+    assert out == "27 images written; protocol published: 18 train, 9 validation, 9 test\n"
+    assert len(dataset.load(["validation"])) == 9
+
+
+def test_the_images_are_what_the_network_gets(raw: Path) -> None:
+    preprocess.main()
+    for row in index():
+        with Image.open(dataset.PROCESSED / row["file"]) as image:
+            assert (image.format, image.mode, image.size) == ("PNG", "RGB", (200, 200))
+            expected = images.for_network(raw / row["source"])
+            assert (np.asarray(image) == np.asarray(expected)).all()
+
+
+def test_names_that_differ_only_in_their_ending_and_odd_ones(raw: Path) -> None:
+    folder = raw / "train" / "Covid"
+    for number, name in enumerate(
+        ["00.jpeg", "00.png.png", '-rf, "it\'s" größer 胸.bmp', "x" * 200]
+    ):
+        made.picture(500 + number).save(folder / name, "JPEG")
+    write_table(rows_of(raw))
+    preprocess.main()
+    found = dataset.load(["train", "validation"])
+    assert len(found) == 22
+    assert len(set(found.table["file"])) == 22
+    assert set(found.table["source"]) == {
+        row["path"] for row in rows_of(raw) if row["split"] == "train"
+    }
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "published"])
+def test_the_same_bytes_for_any_number_of_threads(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    made.write_params(tmp_path, validation=protocol)
+    outputs = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr("stages.common.parallel.available_cores", lambda cores=cores: cores)
+        preprocess.main()
+        outputs.append(written())
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_another_seed_deals_anew_and_the_same_one_the_same(raw: Path, tmp_path: Path) -> None:
+    found = []
+    for seed in (0, 1, 0):
+        made.write_params(tmp_path)
+        text = Path("params.yaml").read_text()
+        Path("params.yaml").write_text(text.replace("  seed: 0\n", f"  seed: {seed}\n", 1))
+        preprocess.main()
+        found.append(written())
+    assert found[0] == found[2]
+    assert found[0] != found[1]
+
+
+def test_what_was_there_before_is_gone(raw: Path) -> None:
+    (dataset.PROCESSED / "train").mkdir(parents=True)
+    (dataset.PROCESSED / "train" / "old.png").touch()
+    preprocess.main()
+    assert "train/old.png" not in written()
+    assert sorted(path.name for path in Path("data").iterdir()) == ["audit.csv", "processed", "raw"]
+
+
+AUDITED = st.lists(
+    st.tuples(st.sampled_from(["train", "test"]), st.sampled_from("ABC"), st.integers(0, 30)),
+    min_size=1,
+    max_size=80,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(AUDITED, st.floats(0.05, 0.5), st.integers(0, 1000))
+def test_no_radiograph_is_learnt_from_and_validated_on(
+    audited: list[tuple[str, str, int]], share: float, seed: int
+) -> None:
+    rows = [
+        {
+            "path": f"{split}/{name}/{number}.png",
+            "split": split,
+            "class": name,
+            "group": str(group),
+            "leaked": "no",
+        }
+        for number, (split, name, group) in enumerate(audited)
+    ]
+    chosen = params.Preprocess(validation="holdout", validation_share=share, seed=seed)
+    if not any(row["split"] == "train" for row in rows):
+        return
+    try:
+        found = preprocess.index_of(rows, chosen)
+    except InputError:
+        return
+    assert [row["source"] for row in found] == [row["path"] for row in rows]
+    assert len({row["file"] for row in found}) == len(found)
+    of = {
+        use: {row["group"] for row in found if row["use"] == use} for use in ("train", "validation")
+    }
+    assert of["train"].isdisjoint(of["validation"])
+    classes = {row["class"] for row in rows if row["split"] == "train"}
+    for use in ("train", "validation"):
+        assert {row["class"] for row in found if row["use"] == use} == classes
+    assert all(
+        (row["use"] == "test") == (source["split"] == "test")
+        for row, source in zip(found, rows, strict=True)
+    )
+
+
+# ------------------------------------------------------------------------------------ bad inputs
+
+
+def test_the_table_is_missing(raw: Path) -> None:
+    preprocess.TABLE.unlink()
+    assert message() == (
+        "data/audit.csv is not there; the stage `audit` writes it. Run `dvc repro audit`."
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "without the column 'class'"),
+        (b"path,split,class,leaked\n", "without the column 'group'"),
+        (b"\xff\xfe\xff", "can't decode byte"),
+        (b"path,split,class,group,leaked\na,valid,A,1,no\n", "row 1: split 'valid', group '1'"),
+        (b"path,split,class,group,leaked\na,test,A,x,no\n", "row 1: split 'test', group 'x'"),
+        (b"path,split,class,group,leaked\na\n", "row 1: split None, group None"),
+        (b'path,split,class,group,leaked\n"a,test,A,1,no\n', "unexpected end of data"),
+        (b"path,split,class,group,leaked\n", "without a row of train/ or of test/"),
+        (b"path,split,class,group,leaked\na,test,A,1,no\n", "without a row of train/"),
+    ],
+)
+def test_the_table_is_damaged(raw: Path, content: bytes, expected: str) -> None:
+    preprocess.TABLE.write_bytes(content)
+    text = message()
+    assert text.startswith("data/audit.csv is not the table that the stage `audit` writes (")
+    assert expected in text
+    assert text.endswith("). Run `dvc repro --force audit`.")
+
+
+def test_an_image_is_gone(raw: Path) -> None:
+    (raw / "test/Covid/01.png").unlink()
+    assert message() == (
+        "data/raw/test/Covid/01.png is not there, but data/audit.csv lists it. "
+        "Run `dvc repro preprocess`."
+    )
+
+
+def test_an_image_is_damaged_since_the_audit(raw: Path) -> None:
+    (raw / "test/Covid/01.png").write_bytes(b"")
+    assert message() == "data/raw/test/Covid/01.png: it is empty (0 bytes)"
+
+
+def test_a_class_too_small_to_hold_a_share_out(raw: Path) -> None:
+    rows = rows_of(raw)
+    for row in rows:
+        if row["split"] == "train" and row["class"] == "Normal":
+            row["group"] = "0"
+    write_table(rows)
+    assert message().startswith(
+        "class 'Normal': found 1 different radiographs to train on, expected at least 5"
+    )
+
+
+def test_an_unknown_parameter(raw: Path) -> None:
+    with Path("params.yaml").open("a") as file:
+        file.write("prepocess: {}\n")
+    assert "prepocess: there is no such key" in message()
+
+
+def test_as_a_program(raw: Path, tmp_path: Path) -> None:
+    done = made.run_stage(tmp_path, "preprocess")
+    assert (done.returncode, done.stderr) == (0, "")
+    shutil.rmtree(raw)
+    done = made.run_stage(tmp_path, "preprocess")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "preprocess: data/raw/test/Covid/00.png is not there, but data/audit.csv lists it. "
+        "Run `dvc repro preprocess`.\n"
+    )
+
+
+# ----------------------------------------------------------------------------------------- memory
+
+MEMORY = """
+import json, resource, sys
+from pathlib import Path
+from stages import preprocess
+preprocess.write_images(
+    [(Path("a.jpg"), Path("out") / f"{number}.png") for number in range(int(sys.argv[1]))], 2
+)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
+    made.picture(1, (500, 600)).save(tmp_path / "a.jpg")
+    used = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", MEMORY, str(count)],
+                cwd=tmp_path,
+                env={"PYTHONPATH": str(made.PROJECT), "MALLOC_ARENA_MAX": "2"},
+                capture_output=True,
+                check=True,
+                timeout=120,
+            ).stdout
+        )
+        for count in (40, 400)
+    ]
+    assert len(list((tmp_path / "out").iterdir())) == 400
+    # 360 pictures of 120,000 bytes would be 43 MB
+    assert used[1] - used[0] < 15e6, json.dumps(used)
