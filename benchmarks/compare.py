@@ -4,15 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-OUTPUTS = ("data/raw", "data/audit.csv", "data/processed", "models", "metrics")
+PLACES = ("data", "models", "metrics")
+"""Where stages write, and where a half-written file would be left."""
 
 
 def outputs(folder: Path) -> dict[str, Path]:
     """Every output file of every stage, and every half-written one, by its path in `folder`."""
     return {
         path.relative_to(folder).as_posix(): path
-        for name in OUTPUTS
-        for path in sorted([folder / name, *(folder / name).rglob("*")])
+        for name in PLACES
+        for path in sorted((folder / name).rglob("*"))
         if path.is_file() and path.name != ".gitignore"
     }
 

@@ -9,16 +9,9 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.torture import SMALL
+
 PROJECT = Path(__file__).parents[2]
-OUTPUTS = ("data/raw", "data/audit.csv", "data/processed", "models", "metrics")
-SMALL = {
-    "download.phantom_share": 0.1,
-    "train.epochs": 2,
-    "evaluate.bootstrap_samples": 100,
-    "evaluate.gradcam_images": 2,
-    "crossvalidate.folds": [1, 2],
-    "crossvalidate.epochs": 1,
-}
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -78,15 +71,6 @@ class Scratch:
             assert key in tree[group], name
             tree[group][key] = value
         path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
-
-    def contents(self) -> dict[str, bytes]:
-        """Every output file of every stage by its path."""
-        return {
-            path.relative_to(self.folder).as_posix(): path.read_bytes()
-            for name in OUTPUTS
-            for path in sorted([self.folder / name, *(self.folder / name).rglob("*")])
-            if path.is_file() and path.name not in (".gitignore", "README.md")
-        }
 
     def copy(self, folder: Path) -> "Scratch":
         """A copy with all outputs, the cache and the history."""

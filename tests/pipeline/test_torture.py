@@ -1,0 +1,19 @@
+"""Killed anywhere, the pipeline leaves no wrong result behind (the long version: make torture)."""
+
+from benchmarks import torture
+
+KILLS = 64
+
+
+def test_after_a_kill_everything_is_as_if_nothing_had_happened() -> None:
+    kills, wrong = torture.torture(KILLS, seed=20261)
+    assert kills == KILLS
+    assert wrong == []
+
+
+def test_the_plan_covers_every_stage_signal_and_target() -> None:
+    kills = [kill for trial in torture.plan(KILLS, seed=20261) for kill in trial]
+    assert {kill.stage for kill in kills} == set(torture.STAGES)
+    assert {(kill.target, kill.signal) for kill in kills} == {
+        (target, number) for target in torture.TARGETS for number in torture.SIGNALS
+    }
