@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from stages.common import dataset, files, network, params, provenance, scores, splits, stage
+from stages.common.errors import InputError
 
 FOLDER = Path("metrics/crossvalidation")
 
@@ -65,8 +66,21 @@ def judge(images: dataset.Images, said: np.ndarray) -> dict[str, float]:
 
 
 def run_fold(seed: int, fold: int) -> dict[str, Any]:
-    """Trains and judges one fold; gives its record."""
+    """Trains and judges one fold; gives its record.
+
+    Raises:
+        InputError: params.yaml has no such seed or fold, or the images are too few.
+    """
     settings = params.load()
+    for name, found, known in (
+        ("seed", seed, settings.crossvalidate.seeds),
+        ("fold", fold, settings.crossvalidate.folds),
+    ):
+        if found not in known:
+            raise InputError(
+                f"--{name}: found {found}, expected one of crossvalidate.{name}s in params.yaml, "
+                f"{known}."
+            )
     origin = provenance.read()
     uses = ["train", "validation"] if settings.preprocess.validation == "holdout" else ["train"]
     train, validation, judged = parts(dataset.load(uses), settings, seed, fold)

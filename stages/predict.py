@@ -3,12 +3,14 @@
 usage: python -m stages.predict [--json] [--explain FOLDER] IMAGE_OR_FOLDER [...]
 
 Prints the class and the probability of each class (after temperature scaling) for every image
-file given, and for every image file below every folder given. Files that can't be read are named
-on standard error after the others are done; the exit status is then 1.
+file given, and for every image file below every folder given (hidden ones are passed over). Files
+that can't be read are named on standard error after the others are done; the exit status is then
+1.
 """
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.common import calibration, gradcam, images, network, stage
-from stages.common.errors import InputError
+from stages.common.errors import InputError, shown
 
 _BATCH = 32
 _IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
@@ -26,17 +28,21 @@ _THREADS = 2
 
 
 def expand(given: Iterable[Path]) -> list[Path]:
-    """The files given, and for each folder the image files below it, sorted."""
-    found = []
+    """The files given, and for each folder the image files below it, sorted.
+
+    Hidden files (macOS writes a `._01.jpeg` beside 01.jpeg) are passed over. A folder in which
+    nothing is found stands for itself, so that it is named among what could not be read.
+    """
+    found: list[Path] = []
     for path in given:
-        if path.is_dir():
-            found += sorted(
-                inner
-                for inner in path.rglob("*")
-                if inner.suffix.lower() in _IMAGE_ENDINGS and inner.is_file()
-            )
-        else:
-            found.append(path)
+        inside = sorted(
+            inner
+            for inner in (path.rglob("*") if path.is_dir() else ())
+            if inner.suffix.lower() in _IMAGE_ENDINGS
+            and not any(part.startswith(".") for part in inner.relative_to(path).parts)
+            and inner.is_file()
+        )
+        found += inside or [path]
     return found
 
 
@@ -49,25 +55,31 @@ def read_all(paths: Sequence[Path]) -> tuple[list[Path], np.ndarray, list[str]]:
     """
     readable, pixels, faults = [], [], []
     for path in paths:
+        if path.is_dir():
+            faults.append(
+                f"{shown(path)}: this folder has no image file in it; expected at least one"
+            )
+            continue
         try:
             pixels.append(np.asarray(images.for_network(path)))
             readable.append(path)
         except InputError as error:
             faults.append(str(error))
         except OSError as error:
-            faults.append(f"{path}: it can't be read ({error.strerror or error})")
+            faults.append(f"{shown(path)}: it can't be read ({error.strerror or error})")
     shape = (len(pixels), images.SIZE, images.SIZE, 3)
     return readable, np.array(pixels, np.uint8).reshape(shape), faults
 
 
 def table(records: Sequence[dict[str, Any]], classes: Sequence[str]) -> Iterable[str]:
     """Lines of a table: file, class, and the probability of each class."""
-    width = max([len("file"), *(len(record["file"]) for record in records)])
+    names = [shown(record["file"]) for record in records]
+    width = max(len("file"), *map(len, names))
     named = max(len("class"), *(len(name) for name in classes))
     yield "  ".join(["file".ljust(width), "class".ljust(named), *classes])
-    for record in records:
-        values = [f"{record['probabilities'][name]:.3f}".rjust(len(name)) for name in classes]
-        yield "  ".join([record["file"].ljust(width), record["class"].ljust(named), *values])
+    for name, record in zip(names, records, strict=True):
+        values = [f"{record['probabilities'][label]:.3f}".rjust(len(label)) for label in classes]
+        yield "  ".join([name.ljust(width), record["class"].ljust(named), *values])
 
 
 def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[str]:
@@ -78,8 +90,15 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
         raise InputError(
             f"{network.MODEL} is not there; the stage `train` writes it. Run `dvc repro`."
         )
-    network.start(0, _THREADS)
-    trained = network.load()
+    if explain is not None:
+        try:
+            explain.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(
+                f"--explain: {explain} is a file or lies in one, expected a folder. "
+                "Name another one."
+            ) from None
+    trained = None
     records, faults = [], []
     batches = range(0, len(paths), _BATCH)
     for start in tqdm(batches, "predict", unit="batch", disable=None if len(batches) > 1 else True):
@@ -87,6 +106,9 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
         faults += unreadable
         if not readable:
             continue
+        if trained is None:  # not before: TensorFlow takes seconds to start
+            network.start(0, _THREADS)
+            trained = network.load()
         said = network.probabilities(trained, pixels)
         calibrated = calibration.scaled(said, companion["temperature"])
         for path, row in zip(readable, calibrated, strict=True):
@@ -97,14 +119,16 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
             }
             records.append(record)
             if as_json:
-                print(json.dumps(record, ensure_ascii=False), flush=True)
+                print(json.dumps(record), flush=True)
         if explain is not None:
             labels = calibrated.argmax(axis=1)
             maps = gradcam.activations(trained, pixels, labels)
             for number, path in enumerate(readable):
                 here = slice(number, number + 1)
-                target = explain / f"{start + number + 1:04d}-{path.name}.png"
-                gradcam.draw(pixels[here], maps[here], [classes[labels[number]]], path.name, target)
+                # a name may have 255 bytes, and a letter up to four
+                target = explain / f"{start + number + 1:04d}-{path.name[:50]}.png"
+                title = shown(path.name)
+                gradcam.draw(pixels[here], maps[here], [classes[labels[number]]], title, target)
     if not as_json and records:
         print("\n".join(table(records, classes)))
         print(f"\nData of the network: {companion['provenance']['data']}. Not for diagnosis.")
@@ -115,11 +139,19 @@ def main() -> None:
     """Reads the command line and predicts."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.predict",
-        description="Tells the class of chest radiographs with the trained network. "
-        "Not a medical device.",
+        description="Tells the class of chest radiographs with the trained network "
+        f"({network.MODEL}, made by `dvc repro train`). Prints the class and the probability of "
+        "each class. Not a medical device.",
         epilog="Exit status 1 if a file could not be read; the others are done all the same.",
     )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE_OR_FOLDER",
+        help=f"an image file ({', '.join(images.FORMATS)}), or a folder to look for image files "
+        "in; write -- before names that begin with a dash",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON record a line")
     parser.add_argument(
         "--explain",
@@ -128,12 +160,10 @@ def main() -> None:
         help="also write a Grad-CAM picture of each image there",
     )
     chosen = parser.parse_args()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
 
     def work() -> None:
         paths = expand(chosen.paths)
-        if not paths:
-            names = ", ".join(str(path) for path in chosen.paths)
-            raise InputError(f"{names}: found no image file, expected at least one.")
         faults = predict(paths, chosen.json, chosen.explain)
         for fault in faults:
             print(f"predict: {fault}", file=sys.stderr)

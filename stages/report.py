@@ -6,7 +6,6 @@ Reads the JSON files in `metrics/`, the provenance and params.yaml. Writes the f
 
 import contextlib
 import textwrap
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -123,9 +122,16 @@ def draw_history(measure: str, label: str, found: Mapping[str, Any]) -> None:
 
 def confusion(found: Mapping[str, Any]) -> np.ndarray:
     """int64, (classes, classes): how many images of the row's class were taken for the column's."""
-    classes = list(found["test"]["published"]["classes"])
-    counts = Counter((record["actual"], record["predicted"]) for record in found["predictions"])
-    return np.array([[counts[actual, said] for said in classes] for actual in classes])
+    from sklearn.metrics import confusion_matrix
+
+    records = found["predictions"]
+    return np.asarray(
+        confusion_matrix(
+            [record["actual"] for record in records],
+            [record["predicted"] for record in records],
+            labels=list(found["test"]["published"]["classes"]),
+        )
+    )
 
 
 def draw_confusion(found: Mapping[str, Any]) -> None:

@@ -67,8 +67,10 @@ def file_properties(images: dataset.Images, audit: pd.DataFrame) -> np.ndarray:
     columns = [width, height, width / height, rows["bytes"].to_numpy(float) / (width * height)]
     for name in ("format", "mode"):
         columns += [(rows[name] == value).to_numpy(float) for value in sorted(set(audit[name]))]
-    grey = images.pixels.mean(axis=3)
-    columns += [grey.mean(axis=(1, 2)), grey.std(axis=(1, 2))]
+    columns += [
+        np.array([image.mean() for image in images.pixels]),
+        np.array([image.mean(axis=2).std() for image in images.pixels]),
+    ]
     return np.column_stack(columns)
 
 

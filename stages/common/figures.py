@@ -14,7 +14,8 @@ DOTS_PER_INCH = 110
 def drawing(target: Path, inches: tuple[float, float]) -> Iterator[Any]:
     """Gives a matplotlib figure to draw on; writes it as PNG, whole or not at all.
 
-    No settings of the user's are read, and no date or version is written into the file.
+    No settings of the user's are read, no date or version is written into the file, and a dollar
+    sign is a dollar sign.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,6 +23,7 @@ def drawing(target: Path, inches: tuple[float, float]) -> Iterator[Any]:
 
     with mpl.rc_context():
         mpl.rcdefaults()
+        mpl.rcParams["text.parse_math"] = False
         figure = Figure(figsize=inches, dpi=DOTS_PER_INCH, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure

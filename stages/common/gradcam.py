@@ -1,5 +1,6 @@
 """Where the network looks: Grad-CAM (Selvaraju et al. 2017), over the radiograph."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from stages.common.images import FRAME, SIZE
 UNIFORM_SHARE = 1 - ((SIZE - 2 * FRAME) / SIZE) ** 2
 """The share outside the central region of an activation that is the same everywhere."""
 _BATCH = 32
+_CAPTION_LETTERS = 58
+_TITLE_LETTERS = 36
+"""As many as fit over two images side by side."""
 
 
 def activations(trained: Any, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -76,7 +80,7 @@ def draw(
     pairs_in_a_row = min(3, len(pixels))
     rows = -(-len(pixels) // pairs_in_a_row)
     with figures.drawing(target, (4.2 * pairs_in_a_row, 2.5 * rows + 0.6)) as figure:
-        figure.suptitle(title)
+        figure.suptitle(textwrap.fill(title, _TITLE_LETTERS * pairs_in_a_row))
         axes = figure.subplots(rows, 2 * pairs_in_a_row, squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
@@ -90,4 +94,5 @@ def draw(
             covered.add_patch(
                 figures.rectangle(FRAME, FRAME, edge, edge, edgecolor="white", linestyle=":")
             )
-            plain.set_title(caption, fontsize=8, loc="left")
+            lines = [textwrap.fill(line, _CAPTION_LETTERS) for line in caption.splitlines()]
+            plain.set_title("\n".join(lines), fontsize=8, loc="left")

@@ -3,23 +3,26 @@
 TensorFlow is imported inside the functions, so that importing this module stays cheap.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
-import math
 import os
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stages.common import files, params
-from stages.common.dataset import Images
 from stages.common.errors import InputError
 from stages.common.images import SIZE
+
+if TYPE_CHECKING:  # it imports pandas, which `predict` does without
+    from stages.common.dataset import Images
 
 MODEL = Path("models/classifier.keras")
 COMPANION = Path("models/classifier.json")
@@ -70,6 +73,10 @@ def start(seed: int, threads: int) -> Any:
             tensorflow.config.threading.set_inter_op_parallelism_threads(1)
         tensorflow.config.experimental.enable_op_determinism()
         tensorflow.config.list_logical_devices()
+    # the user's ~/.keras/keras.json may say otherwise
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
     keras.utils.set_random_seed(seed)
     return tensorflow
 
@@ -117,7 +124,8 @@ def fit(
         and the number of the epoch whose weights the network has.
 
     Raises:
-        InputError: A batch is larger than the training set, or the loss is no longer a number.
+        InputError: A batch is larger than the training set, or the loss or a weight is no longer a
+            number.
     """
     import keras
 
@@ -150,7 +158,7 @@ def fit(
         batch_size=settings.batch_size,
         epochs=settings.epochs,
         validation_data=(validation.pixels, validation.one_hot),
-        callbacks=[stopping, _progress(label, settings.epochs)],
+        callbacks=[_finite(network, settings), stopping, _progress(label, settings.epochs)],
         verbose=0,
     ).history
     history = [
@@ -163,14 +171,29 @@ def fit(
         }
         for epoch in range(1, len(log["loss"]) + 1)
     ]
-    for record in history:
-        if not all(math.isfinite(value) for value in record.values()):
-            raise InputError(
-                f"the loss was no longer a number in epoch {record['epoch']}: the learning rate "
-                f"is too high. Found train.learning_rate {settings.learning_rate}; lower it."
-            )
     kept = stopping.best_epoch + 1 if settings.weights == "best" else len(history)
     return network, history, kept
+
+
+def _finite(network: Any, settings: params.Train) -> Any:
+    """A Keras callback that ends a training whose loss or weights are no longer numbers.
+
+    The weights too, because ReLU and pooling turn what is no number into 0: a network whose
+    convolutions are lost still has a loss.
+    """
+    import keras
+
+    def check(epoch: int, logs: dict[str, float]) -> None:
+        if not all(
+            np.isfinite(values).all() for values in [*logs.values(), *network.get_weights()]
+        ):
+            raise InputError(
+                f"train.learning_rate: found {settings.learning_rate}, with which the loss or the "
+                f"weights were no longer numbers after epoch {epoch + 1}; expected a lower one. "
+                "Lower it in params.yaml."
+            )
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=check)
 
 
 def _progress(label: str, epochs: int) -> Any:
@@ -193,8 +216,17 @@ def _progress(label: str, epochs: int) -> Any:
 
 
 def probabilities(network: Any, pixels: np.ndarray) -> np.ndarray:
-    """float64, (n, classes): what the network says of uint8 images (n, SIZE, SIZE, 3)."""
-    said = network.predict(pixels, batch_size=_PREDICTION_BATCH, verbose=0).astype(np.float64)
+    """float64, (n, classes): what the network says of uint8 images (n, SIZE, SIZE, 3).
+
+    An image gets the same bits alone and among others: the bits depend on the size of a batch,
+    not on the place in it, so the last batch is filled up.
+    """
+    said = np.empty((len(pixels), network.output_shape[-1]), np.float64)
+    for start in range(0, len(pixels), _PREDICTION_BATCH):
+        part = pixels[start : start + _PREDICTION_BATCH]
+        batch = np.zeros((_PREDICTION_BATCH, *part.shape[1:]), np.uint8)
+        batch[: len(part)] = part
+        said[start : start + len(part)] = network.predict_on_batch(batch)[: len(part)]
     return np.asarray(said / said.sum(axis=1, keepdims=True))  # to more places than float32 has
 
 

@@ -73,8 +73,44 @@ def point_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, An
     }
     return {
         "loss": float(metrics.log_loss(labels, probabilities, labels=classes)),
-        "brier": float(metrics.brier_score_loss(labels, probabilities, labels=classes)),
+        "brier": float(
+            metrics.brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)
+        ),
         **{f"macro_{name}": float(values.mean()) for name, values in of_a_class.items()},
+        **of_a_class,
+    }
+
+
+def _replicate_figures(
+    labels: np.ndarray, probabilities: np.ndarray, losses: np.ndarray, briers: np.ndarray
+) -> dict[str, Any]:
+    """The same as `point_figures`, in a third of the time: two calls of scikit-learn, not seven.
+
+    Args:
+        labels: int64, (n,).
+        probabilities: float64, (n, classes).
+        losses: float64, (n,), the cross-entropy of each image alone.
+        briers: float64, (n,), the Brier score of each image alone.
+    """
+    from sklearn import metrics
+
+    classes = np.arange(probabilities.shape[1])
+    counts = metrics.multilabel_confusion_matrix(
+        labels, probabilities.argmax(axis=1), labels=classes
+    )
+    negative, false_alarm = counts[:, 0].T
+    missed, hit = counts[:, 1].T
+    of_a_class = {
+        "sensitivity": hit / (hit + missed),
+        "specificity": negative / (negative + false_alarm),
+        "precision": hit / np.maximum(hit + false_alarm, 1),
+        "f1": 2 * hit / (2 * hit + missed + false_alarm),
+        "auroc": metrics.roc_auc_score(labels[:, None] == classes, probabilities, average=None),
+    }
+    return {
+        "loss": losses.mean(),
+        "brier": briers.mean(),
+        **{f"macro_{name}": values.mean() for name, values in of_a_class.items()},
         **of_a_class,
     }
 
@@ -83,6 +119,14 @@ def _bootstrap(
     labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, samples: int, seed: int
 ) -> dict[str, np.ndarray]:
     """For each of the point figures its values over the replicates, (samples, ...)."""
+    from sklearn import metrics
+
+    classes = np.arange(probabilities.shape[1])
+    alone = [(labels[n : n + 1], probabilities[n : n + 1]) for n in range(len(labels))]
+    losses = np.array([metrics.log_loss(*image, labels=classes) for image in alone])
+    briers = np.array(
+        [metrics.brier_score_loss(*image, labels=classes, scale_by_half=False) for image in alone]
+    )
     members: dict[tuple[int, int], list[int]] = defaultdict(list)
     for position, (label, group) in enumerate(zip(labels, groups, strict=True)):
         members[int(label), int(group)].append(position)
@@ -100,7 +144,10 @@ def _bootstrap(
                 for number in generator.integers(len(stratum), size=len(stratum))
             ]
         )
-        for name, value in point_figures(labels[drawn], probabilities[drawn]).items():
+        replicate = _replicate_figures(
+            labels[drawn], probabilities[drawn], losses[drawn], briers[drawn]
+        )
+        for name, value in replicate.items():
             values[name].append(value)
     return {name: np.array(found) for name, found in values.items()}
 
@@ -181,7 +228,7 @@ def leak_free(groups: np.ndarray, leaked: np.ndarray) -> np.ndarray:
         The first image of each group of which no copy was trained on, in order.
     """
     _, first = np.unique(groups, return_index=True)
-    return np.sort(first[~leaked[first]])
+    return np.sort(first[~np.isin(groups[first], groups[leaked])])
 
 
 def calibration_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -191,7 +238,9 @@ def calibration_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[s
     classes = np.arange(probabilities.shape[1])
     return {
         "loss": float(log_loss(labels, probabilities, labels=classes)),
-        "brier": float(brier_score_loss(labels, probabilities, labels=classes)),
+        "brier": float(
+            brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)
+        ),
         "expected_calibration_error": calibration.expected_error(
             calibration.reliability(probabilities, labels)
         ),

@@ -1,0 +1,124 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages import train
+from stages.common import calibration, dataset, network
+from stages.common.errors import InputError
+from tests import made_processed
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made_processed.trained_project())
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    pictures = made_processed.many(
+        {"train": 4, "validation": 4, "test": 2}, made_processed.told_by_the_centre
+    )
+    made_processed.write(tmp_path, pictures, {"train.batch_size": 5, "train.epochs": 2})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_metrics_are_the_four_figures_of_the_original() -> None:
+    metrics, history = read(train.METRICS), read(train.HISTORY)
+    assert list(metrics) == [
+        "provenance",
+        "images",
+        "parameters",
+        "epochs",
+        "kept_epoch",
+        "accuracy",
+        "loss",
+        "val_accuracy",
+        "val_loss",
+    ]
+    assert metrics["provenance"] == {"data": "made for a test", "protocol": "holdout"}
+    assert metrics["images"] == {"train": 42, "validation": 21}
+    assert metrics["parameters"] == 1_089_683
+    assert metrics["epochs"] == len(history) == 4
+    kept = history[metrics["kept_epoch"] - 1]
+    assert kept.pop("epoch") == metrics["kept_epoch"]
+    assert {name: metrics[name] for name in kept} == kept
+
+
+@pytest.mark.usefixtures("trained")
+def test_nowhere_is_a_time() -> None:
+    for path in (train.METRICS, train.HISTORY, network.COMPANION):
+        text = path.read_text("utf-8").lower()
+        assert not [word for word in ("second", "time", "date", "duration") if f'"{word}' in text]
+    assert "temperature" in network.COMPANION.read_text("utf-8")
+
+
+@pytest.mark.usefixtures("trained")
+def test_what_goes_with_the_model_is_from_the_validation_images_alone() -> None:
+    companion = network.read_companion()
+    network.start(0, 2)
+    validation = dataset.load(["validation"])
+    said = network.probabilities(network.load(), validation.pixels)
+    assert companion["classes"] == list(made_processed.CLASSES)
+    assert companion["temperature"] == calibration.fit_temperature(said, validation.labels)
+
+
+def test_the_test_images_are_not_read(project: Path) -> None:
+    shutil.rmtree(project / "data/processed/test")
+    train.main()
+    assert read(train.METRICS)["images"] == {"train": 12, "validation": 12}
+
+
+def test_under_published_the_test_images_choose_the_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = made_processed.many({"train": 4, "test": 3}, made_processed.told_by_the_centre)
+    changes = {"train.epochs": 1, "train.batch_size": 5, "preprocess.validation": "published"}
+    made_processed.write(tmp_path, pictures, changes)
+    index = tmp_path / "data/processed/index.csv"
+    lines = index.read_text("utf-8").splitlines(keepends=True)
+    lines += [line.replace(",test,", ",validation,") for line in lines if ",test," in line]
+    index.write_text("".join(lines), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    train.main()
+    metrics = read(train.METRICS)
+    assert metrics["images"] == {"train": 12, "validation": 9}
+    assert metrics["provenance"]["protocol"] == "published"
+
+
+def test_two_runs_give_the_same_bytes_but_for_another_seed(project: Path) -> None:
+    import keras
+
+    outputs = (network.MODEL, network.COMPANION, train.METRICS, train.HISTORY)
+    found = []
+    for seed in (0, 0, 1):
+        text = (project / "params.yaml").read_text("utf-8")
+        assert "  seed: 0\n  threads" in text
+        (project / "params.yaml").write_text(
+            text.replace("  seed: 0\n  threads", f"  seed: {seed}\n  threads"), "utf-8"
+        )
+        keras.utils.clear_session()  # else the second optimizer of a process is called adam_1
+        train.main()
+        (project / "params.yaml").write_text(text, "utf-8")
+        found.append([path.read_bytes() for path in outputs])
+    assert found[0] == found[1]
+    assert found[0][0] != found[2][0]
+
+
+def test_nothing_is_kept_of_a_training_that_fails(project: Path) -> None:
+    text = (project / "params.yaml").read_text("utf-8")
+    (project / "params.yaml").write_text(text.replace("batch_size: 5", "batch_size: 13"), "utf-8")
+    with pytest.raises(InputError, match="found 13, expected at most 12"):
+        train.main()
+    assert not (project / "models").exists()
+    assert not (project / "metrics").exists()
