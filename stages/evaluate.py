@@ -126,6 +126,7 @@ def explain(
     ]
     gradcam.draw(images.pixels[chosen], maps[chosen], captions, title, GRADCAM)
     return {
+        "images_without_activation": int((maps.max(axis=(1, 2)) == 0).sum()),
         "outside_chest_share": float(gradcam.outside_share(maps).mean()),
         "outside_chest_share_if_uniform": gradcam.UNIFORM_SHARE,
     }

@@ -95,7 +95,12 @@ class TestTrained:
             for name in ("accuracy", "loss", "brier", "macro_auroc", "macro_sensitivity"):
                 low, high = figures["intervals"][name]
                 assert low <= figures[name] <= high
-        assert set(found["gradcam"]) == {"outside_chest_share", "outside_chest_share_if_uniform"}
+        assert set(found["gradcam"]) == {
+            "images_without_activation",
+            "outside_chest_share",
+            "outside_chest_share_if_uniform",
+        }
+        assert 0 <= found["gradcam"]["images_without_activation"] <= found["published"]["images"]
         assert 0 <= found["gradcam"]["outside_chest_share"] <= 1
 
     def test_the_figures_follow_from_the_predictions(self) -> None:

@@ -445,7 +445,8 @@ def _gradcam(gradcam: Mapping[str, float]) -> str:
     }[more]
     return f"""Where the network looks (Grad-CAM, all test images): a share of {share:.3f} of the
 activation lies outside the central region, {more} the {uniform:.3f} of an activation that is the
-same everywhere: {meaning}. The region is a square, not the outline of the lungs.
+same everywhere: {meaning}. The region is a square, not the outline of the lungs. Images without
+any activation, which count as the same everywhere: {gradcam["images_without_activation"]}.
 `pictures/gradcam.png` shows some images, right and wrong ones."""
 
 

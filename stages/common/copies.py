@@ -208,11 +208,11 @@ def _candidates(hashes: Bits) -> _Candidates:
     for _ in range(_TABLES):
         chosen = random.choice(low, _KEY_BITS + _ORDER_BITS, replace=False)
         factors = random.integers(2**63, size=(2, 4), dtype=np.uint64) | np.uint64(1)
-        key = _mixed(words, chosen[:_KEY_BITS], factors[0]) >> 44
-        order = _mixed(words, chosen[_KEY_BITS:], factors[1]) >> 52
-        table = key << 44 | order << 32 | number
+        key = _mixed(words, chosen[:_KEY_BITS], factors[0]) >> (64 - _KEY_BITS)
+        order = _mixed(words, chosen[_KEY_BITS:], factors[1]) >> (64 - _ORDER_BITS)
+        table = key << (64 - _KEY_BITS) | order << (64 - _KEY_BITS - _ORDER_BITS) | number
         table.sort()
-        bucket = table >> 44
+        bucket = table >> (64 - _KEY_BITS)
         entry = (table & 0xFFFFFFFF).astype(np.int64)
         picture = entry // windows
         rows, compared = [best], 0
@@ -348,7 +348,7 @@ def _similarities(
 ) -> Floats:
     """How similar the `chosen` candidates are, (n,) from 0 to 1.
 
-    Those that differ at the coarse size already are not looked at any closer.
+    Those that differ at the coarse size already are not looked at any closer: 0.
     """
 
     def pictures(numbers: NDArray[np.int64], name: str) -> Floats:
@@ -360,7 +360,7 @@ def _similarities(
     alignment = _aligned(one, other, _first_guess(candidates.windows[chosen]), steps=2)
     similarity = _correlation(one, other, alignment)
     close = np.flatnonzero(similarity >= _PROMISING)
-    similarity = np.minimum(similarity, np.float32(SIMILAR - 0.0001))
+    similarity = np.zeros_like(similarity)
     if len(close):
         one, other = pictures(first[close], "fine"), pictures(second[close], "fine")
         alignment = _aligned(one, other, alignment[close], steps=3)

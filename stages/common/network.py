@@ -234,11 +234,13 @@ def save(network: Any, target: Path) -> None:
     """Saves as .keras, whole or not at all, with the same bytes for the same network.
 
     Keras writes the date, the time of a zip member and running object numbers into the file;
-    these are replaced by constants.
+    these are replaced by constants. The optimizer's state, two thirds of the file, is left out.
     """
+    bare = build(network.output_shape[-1])
+    bare.set_weights(network.get_weights())
     with files.whole(target) as partial, tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "plain.keras"
-        network.save(plain)
+        bare.save(plain)
         with zipfile.ZipFile(plain) as source, zipfile.ZipFile(partial, "w") as normal:
             for name in sorted(source.namelist()):
                 content = source.read(name)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from stages.common import calibration
 
@@ -136,7 +137,7 @@ def _bootstrap(
     ]
     generator = np.random.default_rng(seed)
     values: dict[str, list[Any]] = defaultdict(list)
-    for _ in range(samples):
+    for _ in tqdm(range(samples), "bootstrap", unit="sample", disable=None):
         drawn = np.concatenate(
             [
                 stratum[number]
