@@ -32,6 +32,7 @@ from benchmarks.scratch import project, run
 
 SMALL = {
     "download.phantom_share": 0.1,
+    "preprocess.validation_share": 0.5,
     "train.batch_size": 4,
     "train.epochs": 2,
     "evaluate.bootstrap_samples": 100,
