@@ -43,7 +43,7 @@ def test_a_learning_rate_leaves_data_and_baselines_alone(project: Scratch) -> No
     page = project.run("dvc", "plots", "diff", "HEAD")
     html = (project.folder / "dvc_plots/index.html").read_text()
     assert "index.html" in page
-    for name in ("accuracy", "loss", "roc.json", "figures/confusion.png"):
+    for name in ("Accuracy by epoch", "Loss by epoch", "ROC by class", "figures/confusion.png"):
         assert name in html, name
     assert not re.search("<DVC_METRIC_[A-Z_]+>", html)
 
