@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ from typing import Any
 
 from stages.common.errors import InputError
 
+_DVC = Path(".dvc")
+
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
@@ -20,8 +23,37 @@ def sha256_of(path: Path) -> str:
 
 
 def partial_name(target: Path) -> Path:
-    """Where `target` is written until it is whole: beside it, so that a rename suffices."""
+    """Where `target`, whose folder exists, is written until it is whole.
+
+    That is in DVC's scratch folder, so that a killed run leaves nothing among the outputs even
+    where DVC restores them without running the stage again. Outside of a DVC project, and where
+    the scratch folder is on another file system, it is beside the target.
+    """
+    folder = target.parent.resolve()
+    # where the folder can't be written to, that is to be known before the work, not after it
+    if _DVC.is_dir() and folder.is_relative_to(Path.cwd()) and os.access(folder, os.W_OK):
+        scratch = _DVC / "tmp/partial"
+        scratch.mkdir(parents=True, exist_ok=True)
+        if scratch.stat().st_dev == folder.stat().st_dev:
+            return scratch / hashlib.sha256(os.fsencode(folder / target.name)).hexdigest()
+    return _beside(target)
+
+
+def _beside(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Renames; between mounts, where that can't be done in one step, copies beside it first."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        beside = _beside(target)
+        remove(beside)
+        shutil.move(source, beside)
+        os.replace(beside, target)
 
 
 def remove(path: Path) -> None:
@@ -39,22 +71,22 @@ def whole(target: Path) -> Iterator[Path]:
     If the block raises, the temporary path is removed and whatever was at `target` stays: not
     even a failing removal leaves half of a folder under the final name.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(target)
     former = partial_name(target.with_name(f"{target.name}.former"))
-    target.parent.mkdir(parents=True, exist_ok=True)
     remove(partial)
     remove(former)
     try:
         yield partial
         if target.exists() and (partial.is_dir() or target.is_dir()):
             # a rename replaces a file, but not a folder that has something in it
-            os.replace(target, former)
-        os.replace(partial, target)
+            _rename(target, former)
+        _rename(partial, target)
         remove(former)
     except BaseException:
         with contextlib.suppress(OSError):
             if former.exists() and not target.exists():
-                os.replace(former, target)
+                _rename(former, target)
             remove(partial)
         raise
 

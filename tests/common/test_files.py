@@ -1,4 +1,5 @@
 import csv
+import errno
 import hashlib
 import math
 import os
@@ -91,6 +92,53 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
         assert not partial.exists()
         partial.mkdir()
     assert everything(tmp_path) == {"data"}
+
+
+def test_in_a_dvc_project_nothing_half_written_lies_among_the_outputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    with files.whole(Path("data/raw")) as partial:
+        partial.mkdir()
+        assert partial.resolve().is_relative_to(tmp_path / ".dvc/tmp")
+        assert everything(tmp_path / "data") == set()
+    assert everything(tmp_path / "data") == {"raw"}
+    assert list((tmp_path / ".dvc/tmp/partial").iterdir()) == []
+
+
+def test_no_two_targets_share_a_temporary_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (".dvc", "a", "b"):
+        (tmp_path / name).mkdir()
+    names = [files.partial_name(Path(name)) for name in ("a/x", "b/x", "a-x", "a/x.former")]
+    assert len(set(names)) == 4
+    assert files.partial_name(tmp_path / "a/x") == files.partial_name(Path("a/x"))
+
+
+def test_between_mounts_it_is_copied_beside_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a data folder that is mounted into a container."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    rename = os.replace
+
+    def between_mounts(source: Path, place: Path) -> None:
+        if (".dvc" in Path(source).parts) != (".dvc" in Path(place).parts):
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(source))
+        rename(source, place)
+
+    monkeypatch.setattr(os, "replace", between_mounts)
+    for content in ("first", "second"):
+        with files.whole(Path("data")) as partial:
+            partial.mkdir()
+            (partial / content).write_text(content)
+        assert everything(tmp_path / "data") == {content}
+    assert {path.name for path in tmp_path.iterdir()} == {".dvc", "data"}
+    assert list((tmp_path / ".dvc/tmp/partial").iterdir()) == []
 
 
 def test_a_linked_folder_is_not_followed(tmp_path: Path) -> None:

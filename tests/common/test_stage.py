@@ -210,11 +210,12 @@ def test_a_stopped_stage_keeps_nothing_half_written(
 ) -> None:
     process = start(SLEEPING.format(wait=wait, seconds=0.5), tmp_path)
     assert first_line(process) == "ready\n"
-    assert (tmp_path / ".out.partial" / "half").exists()
+    assert len(list((tmp_path / ".dvc/tmp/partial").rglob("half"))) == 1
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (status, words)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".dvc"]
+    assert list((tmp_path / ".dvc/tmp/partial").iterdir()) == []
 
 
 def test_a_second_run_of_a_stage_waits_for_the_first(tmp_path: Path) -> None:
@@ -255,7 +256,7 @@ def test_the_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
     assert first_line(process) == "ready\n"
     process.kill()
     process.communicate(timeout=20)
-    assert (tmp_path / ".out.partial").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".dvc"]
     code = SLEEPING.format(wait="pass", seconds=0)
     assert run(code, tmp_path) == (0, "", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".dvc", "out"]
