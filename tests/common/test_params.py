@@ -128,7 +128,8 @@ def test_the_file_of_the_project_is_read() -> None:
             "preprocess",
             "validation_share",
             0.4,
-            "preprocess.validation_share: found 0.4, expected one of equal parts, such as 0.333 or 0.5",
+            "preprocess.validation_share: found 0.4, expected one of equal parts, "
+            "such as 0.333 or 0.5",
         ),
         (
             "preprocess",
