@@ -21,12 +21,22 @@ RUNS = {
     "`holdout`, best epoch": {"preprocess.validation": "holdout", "train.weights": "best"},
     "`published`, last epoch": {"preprocess.validation": "published", "train.weights": "last"},
 }
-BASELINES = ("thumbnail", "border", "file_properties", "majority_class")
+BASELINES = {
+    "thumbnail": "16 x 16 thumbnail",
+    "border": "border only, centre blacked out",
+    "file_properties": "file properties",
+    "majority_class": "majority class",
+}
 
 
 def spread(values: list[float]) -> str:
     """Mean and range."""
     return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def bounds(values: list[int]) -> str:
+    """Range of whole numbers."""
+    return f"{min(values)} to {max(values)}"
 
 
 def interval(found: dict[str, Any]) -> str:
@@ -37,38 +47,39 @@ def interval(found: dict[str, Any]) -> str:
     )
 
 
-def rows(label: str, metrics: list[dict[str, Any]]) -> list[str]:
-    """The table's rows for one protocol, from the metrics of each seed."""
+def column(metrics: list[dict[str, Any]]) -> dict[str, str]:
+    """What the table says of one protocol, by figure, from the metrics of each seed.
+
+    Cross-validation and baselines are those of the first seed.
+    """
     tests = [found["test"] for found in metrics]
-    lines = []
-    for name in ("published", "leak_free"):
+    lines = {}
+    for name, what in (("published", "all test images"), ("leak_free", "without leaks")):
         values = [test[name] for test in tests]
         middle = sorted(values, key=lambda value: value["accuracy"])[len(values) // 2]
-        lines.append(
-            f"| {label} | `{name}` test accuracy | "
-            f"{spread([value['accuracy'] for value in values])} | {interval(middle)} |"
+        lines[f"test accuracy, {what} (`{name}`): mean (range) over seeds"] = spread(
+            [value["accuracy"] for value in values]
         )
-    for when in ("before", "after"):
-        for name in ("loss", "brier", "expected_calibration_error"):
-            values = [test["calibration"][when][name] for test in tests]
-            lines.append(
-                f"| {label} | {name.replace('_', ' ')} {when} temperature | {spread(values)} | |"
-            )
-    epochs = [found["train"]["epochs"] for found in metrics]
-    lines.append(f"| {label} | epochs | {min(epochs)} to {max(epochs)} | |")
-    outside = [test["gradcam"]["outside_chest_share"] for test in tests]
-    lines.append(f"| {label} | Grad-CAM outside the chest | {spread(outside)} | |")
+        lines[f"{what}: the median seed, with its 95 % interval"] = interval(middle)
     folds = metrics[0]["crossvalidation"]["accuracy"]
-    lines.append(
-        f"| {label} | cross-validated accuracy | {folds['mean']:.3f} "
-        f"({folds['lowest']:.3f} to {folds['highest']:.3f}) | |"
+    lines["cross-validated accuracy within train/: mean (range) over folds"] = (
+        f"{folds['mean']:.3f} ({folds['lowest']:.3f} to {folds['highest']:.3f})"
     )
-    for name in BASELINES:
-        found = metrics[0]["shortcuts"][name]
-        lines.append(
-            f"| {label} | baseline `{name}`, seed 0 | {found['published']['accuracy']:.3f} | "
-            f"{interval(found['published'])} |"
-        )
+    for name, what in BASELINES.items():
+        lines[f"baseline: {what}"] = interval(metrics[0]["shortcuts"][name]["published"])
+    for name in ("expected_calibration_error", "brier", "loss"):
+        for when in ("before", "after"):
+            lines[f"{name.replace('_', ' ')}, {when} temperature scaling"] = spread(
+                [test["calibration"][when][name] for test in tests]
+            )
+    gradcam = [test["gradcam"] for test in tests]
+    lines["Grad-CAM: share outside the central region"] = spread(
+        [found["outside_chest_share"] for found in gradcam]
+    )
+    lines["of so many test images with any activation"] = bounds(
+        [found["images_with_activation"] for found in gradcam]
+    )
+    lines["epochs run"] = bounds([found["train"]["epochs"] for found in metrics])
     return lines
 
 
@@ -84,18 +95,18 @@ def main() -> None:
     chosen = parser.parse_args()
     archive = given_archive(chosen.archive)
     print(f"Images: {archive.name if archive else 'phantoms'}; seeds {chosen.seeds}\n")
-    print("| protocol | figure | mean (range) over seeds | median seed, 95 % interval |")
-    print("|---|---|---|---|", flush=True)
+    columns = []
     with (
         tempfile.TemporaryDirectory() as scratch,
         tqdm(total=len(RUNS) * len(chosen.seeds), unit="run", disable=None) as bar,
     ):
         here = project(Path(scratch), archive, {})
-        for label, settings in RUNS.items():
-            metrics = []
+        for settings in RUNS.values():
+            metrics: list[dict[str, Any]] = []
             for seed in chosen.seeds:
                 set_params(here, settings | {"preprocess.seed": seed, "train.seed": seed})
-                run("dvc", "repro", folder=here)
+                # the rest is of the first seed alone
+                run("dvc", "repro", *(["evaluate"] if metrics else []), folder=here)
                 metrics.append(
                     {
                         path.stem: json.loads(path.read_text(encoding="utf-8"))
@@ -103,7 +114,11 @@ def main() -> None:
                     }
                 )
                 bar.update()
-            tqdm.write("\n".join(rows(label, metrics)))
+            columns.append(column(metrics))
+    print(f"| figure | {' | '.join(RUNS)} |")
+    print("|---" * (len(RUNS) + 1) + "|")
+    for figure in columns[0]:
+        print(f"| {figure} | {' | '.join(found[figure] for found in columns)} |")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ turn is run by DVC again and killed: with SIGINT, SIGTERM or SIGKILL; the stage 
 (which leaves the stage an orphan) or both; at a seeded random moment. After one to three kills
 `dvc repro` is run to its end, and every output is compared byte by byte with the undisturbed run;
 no half-written file may be left, no stage may be left running and `dvc status` must be clean.
-Prints the number of kills and of differences; exit status 1 if there was a difference.
+Prints the number of kills, of those that came before the stage had ended, and of differences;
+exit status 1 if there was a difference.
 """
 
 import argparse
@@ -105,8 +106,12 @@ def _stages_below(process: psutil.Process) -> list[psutil.Process]:
     return []
 
 
-def strike(folder: Path, kill: Kill) -> None:
-    """Runs the stage by DVC and kills what is to be killed; waits until DVC is gone."""
+def strike(folder: Path, kill: Kill) -> bool:
+    """Runs the stage by DVC and kills what is to be killed; waits until DVC is gone.
+
+    Returns:
+        Whether there was something left to kill at that moment.
+    """
     shutil.rmtree(folder / ".dvc/cache/runs", ignore_errors=True)  # else nothing would run
     started = subprocess.Popen(
         ["dvc", "repro", "--force", "--single-item", kill.stage],
@@ -125,15 +130,18 @@ def strike(folder: Path, kill: Kill) -> None:
     victims = _stages_below(dvc) if kill.target in ("stage", "both") else []
     if kill.target in ("dvc", "both") and started.poll() is None:
         victims.append(dvc)
+    struck = False
     for victim in victims:
         with contextlib.suppress(psutil.Error):
             victim.send_signal(kill.signal)
+            struck = True
     try:
         started.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         os.killpg(started.pid, signal.SIGKILL)
         started.wait()
         raise
+    return struck
 
 
 def left_running(folder: Path) -> list[str]:
@@ -151,13 +159,16 @@ def left_running(folder: Path) -> list[str]:
     return found
 
 
-def trial(base: Path, scratch: Path, kills: list[Kill]) -> list[str]:
-    """Kills, runs `dvc repro` to its end and compares; gives what is wrong, a line each."""
+def trial(base: Path, scratch: Path, kills: list[Kill]) -> tuple[int, list[str]]:
+    """Kills, runs `dvc repro` to its end and compares.
+
+    Returns:
+        How many kills struck something, and what is wrong, a line each.
+    """
     folder = scratch / "project"
     shutil.copytree(base, folder, symlinks=True)
     try:
-        for kill in kills:
-            strike(folder, kill)
+        struck = sum(strike(folder, kill) for kill in kills)
         done = subprocess.run(
             ["dvc", "repro"],
             cwd=folder,
@@ -168,33 +179,38 @@ def trial(base: Path, scratch: Path, kills: list[Kill]) -> list[str]:
             check=False,
         )
         if done.returncode:
-            return [f"dvc repro ended with {done.returncode}: {done.stdout}{done.stderr}"]
+            return struck, [f"dvc repro ended with {done.returncode}: {done.stdout}{done.stderr}"]
         status = run("dvc", "status", folder=folder)
         wrong = differences(base, folder) + left_running(folder)
-        return wrong + ([] if "up to date" in status else [f"dvc status: {status}"])
+        return struck, wrong + ([] if "up to date" in status else [f"dvc status: {status}"])
+    except subprocess.TimeoutExpired as error:
+        return 0, [f"not ended after {error.timeout:.0f} s: {error.cmd}"]
     finally:
         shutil.rmtree(folder)
 
 
 def torture(kills: int, seed: int, workers: int = 2) -> tuple[int, list[str]]:
-    """Runs all trials, some at once; gives the number of kills and what was wrong."""
+    """Runs all trials, some at once; gives how many kills struck, and what was wrong."""
     trials = plan(kills, seed)
+    struck = 0
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         base = project(Path(scratch).resolve() / "base", None, SMALL)
         run("dvc", "repro", folder=base)
 
-        def one(numbered: tuple[int, list[Kill]]) -> list[str]:
+        def one(numbered: tuple[int, list[Kill]]) -> tuple[int, list[str]]:
             number, chosen = numbered
             place = Path(scratch).resolve() / f"trial {number}"
             place.mkdir()
-            return [f"{chosen}: {line}" for line in trial(base, place, chosen)]
+            count, lines = trial(base, place, chosen)
+            return count, [f"{chosen}: {line}" for line in lines]
 
         with ThreadPoolExecutor(workers) as pool:
             results = pool.map(one, enumerate(trials))
-            for found in tqdm(results, "torture", len(trials), unit="trial", disable=None):
-                wrong += found
-    return sum(len(chosen) for chosen in trials), wrong
+            for count, lines in tqdm(results, "torture", len(trials), unit="trial", disable=None):
+                struck += count
+                wrong += lines
+    return struck, wrong
 
 
 def main() -> None:
@@ -207,9 +223,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    kills, wrong = torture(chosen.kills, chosen.seed)
+    struck, wrong = torture(chosen.kills, chosen.seed)
     print("\n".join(wrong))
-    print(f"torture: {kills} kills, {len(wrong)} differences")
+    print(f"torture: {chosen.kills} kills, of which {struck} struck; {len(wrong)} differences")
     sys.exit(1 if wrong else 0)
 
 

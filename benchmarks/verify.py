@@ -92,14 +92,16 @@ def main() -> None:
         name: yaml.safe_load(value)
         for name, _, value in (text.partition("=") for text in chosen.set)
     }
+    archive = given_archive(None)
+    print(f"verify: another user for the second run: {'yes' if another_user() else 'not possible'}")
     scratch = Path(tempfile.mkdtemp(prefix="verify-"))
     try:
         scratch.chmod(0o755)
         folders = [scratch / "one", scratch / "the other place"]
         for number, folder in enumerate(folders):
-            print(f"verify: run {number + 1} of 2", flush=True)
+            print(f"verify: run {number + 1} of 2; {archive or 'phantoms'}", flush=True)
             folder.mkdir()
-            project(folder, given_archive(None), values)
+            project(folder, archive, values)
             run_in(folder, number)
         found = differences(*folders)
         count = len(outputs(folders[0]))

@@ -38,7 +38,7 @@ COLUMNS = (
 )
 FEWEST_IMAGES = 2
 """Of each class in each split: with fewer, neither a share nor a rate can be formed."""
-_CONTACT_SIDE = 640
+_CONTACT_SIDE = 240
 _NAME_BYTES = 200  # file systems take 255; the stages after this one append to names
 
 

@@ -48,14 +48,7 @@ def headlines(
         InputError: without the leaks, a class has no image left.
     """
     groups = images.table["group"].to_numpy()
-    clean = scores.leak_free(groups, images.table["leaked"].to_numpy())
-    missing = set(range(len(images.classes))) - set(images.labels[clean].tolist())
-    if missing:
-        name = images.classes[min(missing)]
-        raise InputError(
-            f"class {name!r}: every test image has a copy in train/, so nothing can be said of "
-            "it without a leak. Add test images that are no copies; metrics/data.json lists them."
-        )
+    clean = scores.clean_positions(images)
     return {
         name: scores.figures(
             images.labels[chosen],
@@ -125,9 +118,11 @@ def explain(
         for p in chosen.tolist()
     ]
     gradcam.draw(images.pixels[chosen], maps[chosen], captions, title, GRADCAM)
+    shares = gradcam.outside_share(maps)
+    active = shares[np.isfinite(shares)]
     return {
-        "images_without_activation": int((maps.max(axis=(1, 2)) == 0).sum()),
-        "outside_chest_share": float(gradcam.outside_share(maps).mean()),
+        "images_with_activation": len(active),
+        "outside_chest_share": float(active.mean()) if len(active) else gradcam.UNIFORM_SHARE,
         "outside_chest_share_if_uniform": gradcam.UNIFORM_SHARE,
     }
 

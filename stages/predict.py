@@ -24,7 +24,6 @@ from stages.common.errors import InputError, shown
 
 _BATCH = 32
 _IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
-_THREADS = 2
 
 
 def expand(given: Iterable[Path]) -> list[Path]:
@@ -107,7 +106,7 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
         if not readable:
             continue
         if trained is None:  # not before: TensorFlow takes seconds to start
-            network.start(0, _THREADS)
+            network.start(0, companion["threads"])
             trained = network.load()
         said = network.probabilities(trained, pixels)
         calibrated = calibration.scaled(said, companion["temperature"])

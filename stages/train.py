@@ -29,6 +29,7 @@ def main() -> None:
         {
             "provenance": where,
             "classes": train.classes,
+            "threads": settings.train.threads,
             "temperature": calibration.fit_temperature(said, validation.labels),
         },
     )

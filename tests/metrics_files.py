@@ -108,7 +108,7 @@ def make(
                 },
             },
             "gradcam": {
-                "images_without_activation": random.randrange(9),
+                "images_with_activation": random.randrange(9),
                 "outside_chest_share": random.random(),
                 "outside_chest_share_if_uniform": random.random(),
             },

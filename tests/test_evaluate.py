@@ -96,11 +96,11 @@ class TestTrained:
                 low, high = figures["intervals"][name]
                 assert low <= figures[name] <= high
         assert set(found["gradcam"]) == {
-            "images_without_activation",
+            "images_with_activation",
             "outside_chest_share",
             "outside_chest_share_if_uniform",
         }
-        assert 0 <= found["gradcam"]["images_without_activation"] <= found["published"]["images"]
+        assert 0 <= found["gradcam"]["images_with_activation"] <= found["published"]["images"]
         assert 0 <= found["gradcam"]["outside_chest_share"] <= 1
 
     def test_the_figures_follow_from_the_predictions(self) -> None:

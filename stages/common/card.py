@@ -58,7 +58,8 @@ BASELINES = {
     ),
     "border": Baseline(
         "border only (SVM)",
-        f"a frame of {FRAME} of {SIZE} pixels, the centre blacked out, hardly any lung left",
+        f"a frame of {FRAME} of {SIZE} pixels, the centre blacked out; "
+        "outer parts of the lungs can show",
         "the classes differ in what lies outside the lungs",
     ),
     "file_properties": Baseline(
@@ -139,7 +140,7 @@ def _warnings(found: Mapping[str, Any]) -> str:
     return "\n>\n".join(warnings)
 
 
-def _summary(found: Mapping[str, Any]) -> str:
+def _summary(found: Mapping[str, Any], settings: params.Params) -> str:
     test, fold = found["test"], found["crossvalidation"]["accuracy"]
     rows = [
         [
@@ -157,7 +158,8 @@ def _summary(found: Mapping[str, Any]) -> str:
 In brackets: 95 % intervals. "Without leaks" counts every radiograph once, and only those of which
 no copy was trained on. The accuracy on all test images is
 {compared(test["published"]["accuracy"], test["leak_free"]["accuracy"])} the one without leaks,
-and {where} the range of the cross-validation ({fold["lowest"]:.3f} to {fold["highest"]:.3f}).
+and {where} the range of the cross-validation ({fold["lowest"]:.3f} to {fold["highest"]:.3f}), whose
+folds train on fewer images and for at most {settings.crossvalidate.epochs} epochs.
 
 {_verdict(found)}"""
 
@@ -432,7 +434,7 @@ Without leaks:
 ![Shortcuts](figures/shortcuts.png)"""
 
 
-def _gradcam(gradcam: Mapping[str, float]) -> str:
+def _gradcam(gradcam: Mapping[str, Any]) -> str:
     share, uniform = (
         gradcam["outside_chest_share"],
         gradcam["outside_chest_share_if_uniform"],
@@ -445,8 +447,8 @@ def _gradcam(gradcam: Mapping[str, float]) -> str:
     }[more]
     return f"""Where the network looks (Grad-CAM, all test images): a share of {share:.3f} of the
 activation lies outside the central region, {more} the {uniform:.3f} of an activation that is the
-same everywhere: {meaning}. The region is a square, not the outline of the lungs. Images without
-any activation, which count as the same everywhere: {gradcam["images_without_activation"]}.
+same everywhere: {meaning}. The region is a square, not the outline of the lungs. That is of the
+{counted(gradcam["images_with_activation"], "test image")} with any activation.
 `pictures/gradcam.png` shows some images, right and wrong ones."""
 
 
@@ -564,7 +566,7 @@ def write(found: Mapping[str, Any], settings: params.Params) -> str:
         "# Model card: chest X-ray classifier",
         f"Data: **{safe(where['data'])}**. Protocol: **{where['protocol']}**.",
         _warnings(found),
-        _summary(found),
+        _summary(found, settings),
         _intended_use(classes),
         _model(found, settings),
         _data(found, classes),

@@ -1,4 +1,8 @@
-"""Where the network looks: Grad-CAM (Selvaraju et al. 2017), over the radiograph."""
+"""Where the network looks: Grad-CAM (Selvaraju et al. 2017), over the radiograph.
+
+In the form of HiResCAM (Draelos and Carin 2020), which is faithful where dense layers follow the
+convolutions, as they do here.
+"""
 
 import textwrap
 from collections.abc import Sequence
@@ -49,8 +53,9 @@ def activations(trained: Any, pixels: np.ndarray, labels: np.ndarray) -> np.ndar
             wanted = tensorflow.one_hot(labels[start : start + _BATCH], logits.shape[-1])
             picked = tensorflow.reduce_sum(logits * wanted, axis=1)
         slopes = tape.gradient(picked, features)
-        weights = tensorflow.reduce_mean(slopes, axis=(1, 2), keepdims=True)
-        speaking = tensorflow.nn.relu(tensorflow.reduce_sum(features * weights, axis=-1))
+        # each place by its own slope: a mean over places, as in the paper of 2017, says nothing
+        # of a network that flattens the places and weighs each by itself
+        speaking = tensorflow.nn.relu(tensorflow.reduce_sum(features * slopes, axis=-1))
         maps.append(tensorflow.image.resize(speaking[..., None], (SIZE, SIZE))[..., 0].numpy())
     found = np.concatenate(maps)
     peak = found.max(axis=(1, 2), keepdims=True)
@@ -60,11 +65,11 @@ def activations(trained: Any, pixels: np.ndarray, labels: np.ndarray) -> np.ndar
 def outside_share(maps: np.ndarray) -> np.ndarray:
     """float64, (n,): of each map (n, SIZE, SIZE) the share that lies in the frame, 0 to 1.
 
-    A map that is 0 everywhere has no share; it counts as UNIFORM_SHARE.
+    A map that is 0 everywhere has no share: NaN.
     """
     whole = maps.sum(axis=(1, 2), dtype=np.float64)
     centre = maps[:, FRAME:-FRAME, FRAME:-FRAME].sum(axis=(1, 2), dtype=np.float64)
-    share = np.full(len(maps), UNIFORM_SHARE)
+    share = np.full(len(maps), np.nan)
     np.divide(whole - centre, whole, out=share, where=whole > 0)
     return share
 

@@ -213,12 +213,12 @@ def _check_size(path: Path, facts: Facts) -> None:
 def for_network(path: Path) -> Image.Image:
     """Decodes a file to what the network gets: SIZE x SIZE pixels, RGB, aspect not kept.
 
-    Lanczos, from at least twice SIZE where the file has that much (the same function serves
-    `preprocess` and `predict`).
+    Lanczos, from at least one and a half times SIZE where the file has that much. The same
+    function serves `preprocess` and `predict`.
 
     Raises:
         UnreadableImageError: see `decode`.
     """
-    picture, _ = decode(path, at_least=2 * SIZE)
+    picture, _ = decode(path, at_least=3 * SIZE // 2)
     small = picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return small.convert("RGB")

@@ -283,7 +283,7 @@ def load(path: Path = MODEL) -> Any:
 
 
 def read_companion(path: Path = COMPANION) -> dict[str, Any]:
-    """`classes`, `temperature` and `provenance` of the model beside it.
+    """`classes`, `temperature`, `threads` and `provenance` of the model beside it.
 
     Raises:
         InputError: the file is missing or damaged.

@@ -14,6 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.common import calibration
+from stages.common.dataset import Images
+from stages.common.errors import InputError
 
 OF_A_CLASS = ("sensitivity", "specificity", "precision", "f1", "auroc")
 PROPORTIONS = ("sensitivity", "specificity", "precision")
@@ -230,6 +232,23 @@ def leak_free(groups: np.ndarray, leaked: np.ndarray) -> np.ndarray:
     """
     _, first = np.unique(groups, return_index=True)
     return np.sort(first[~np.isin(groups[first], groups[leaked])])
+
+
+def clean_positions(images: Images) -> np.ndarray:
+    """`leak_free` of test images.
+
+    Raises:
+        InputError: a class has no image left.
+    """
+    clean = leak_free(images.table["group"].to_numpy(), images.table["leaked"].to_numpy())
+    missing = set(range(len(images.classes))) - set(images.labels[clean].tolist())
+    if missing:
+        name = images.classes[min(missing)]
+        raise InputError(
+            f"class {name!r}: every test image has a copy in train/, so nothing can be said of "
+            "it without a leak. Add test images that are no copies; metrics/data.json lists them."
+        )
+    return clean
 
 
 def calibration_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:

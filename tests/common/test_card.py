@@ -233,7 +233,7 @@ def test_words_on_shortcuts_depend_on_the_numbers():
 def test_words_on_gradcam_depend_on_the_numbers(share: float, words: str) -> None:
     found = metrics_files.make()
     found["test"]["gradcam"] = {
-        "images_without_activation": 3,
+        "images_with_activation": 3,
         "outside_chest_share": share,
         "outside_chest_share_if_uniform": 0.64,
     }
