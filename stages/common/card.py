@@ -447,8 +447,8 @@ def _gradcam(gradcam: Mapping[str, Any]) -> str:
     }[more]
     return f"""Where the network looks (Grad-CAM, all test images): a share of {share:.3f} of the
 activation lies outside the central region, {more} the {uniform:.3f} of an activation that is the
-same everywhere: {meaning}. The region is a square, not the outline of the lungs. That is of the
-{counted(gradcam["images_with_activation"], "test image")} with any activation.
+same everywhere: {meaning}. The region is a square, not the outline of the lungs. It is the
+mean over the {counted(gradcam["images_with_activation"], "test image")} with any activation.
 `pictures/gradcam.png` shows some images, right and wrong ones."""
 
 
@@ -538,7 +538,7 @@ written, `params.yaml` every parameter, `requirements.txt` every library's versi
 - Wilson 1927, Probable inference, the law of succession, and statistical inference.
 - Efron 1979, Bootstrap methods: another look at the jackknife.
 - Guo et al. 2017, On calibration of modern neural networks.
-- Selvaraju et al. 2017, Grad-CAM."""
+- Selvaraju et al. 2017, Grad-CAM; Draelos and Carin 2020, HiResCAM, the form used here."""
 
 
 def _flowing(text: str) -> str:
