@@ -11,6 +11,7 @@ help: ## list the commands
 	do printf '  make %-12s %s\n' "$$name" "$$what"; done
 
 repro: .venv/installed .dvc/config.local ## set up, then run the pipeline (dvc repro)
+	@find .dvc/tmp -name rwlock -size 0 -delete 2>/dev/null || true  # left by a DVC that was killed
 	dvc repro
 	@echo
 	@echo "Done. Look at metrics/MODEL_CARD.md and metrics/figures/. Then, once in every terminal:"
@@ -22,10 +23,10 @@ repro: .venv/installed .dvc/config.local ## set up, then run the pipeline (dvc r
 	@echo "  dvc metrics diff; dvc plots diff            what it changed     (need git)"
 
 test: .venv/installed-dev lint ## set up, then run every check and every test
-	$(python) -m pytest
+	$(python) -m pytest -n 2 --dist loadfile
 
 test-fast: .venv/installed-dev ## the tests that need neither the network nor whole pipelines
-	$(python) -m pytest -m "not tensorflow and not pipeline"
+	$(python) -m pytest -n 2 --dist loadfile -m "not tensorflow and not pipeline"
 
 lint: .venv/installed-dev ## style and types
 	$(python) -m ruff check .

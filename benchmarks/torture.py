@@ -7,6 +7,8 @@ turn is run by DVC again and killed: with SIGINT, SIGTERM or SIGKILL; the stage 
 (which leaves the stage an orphan) or both; at a seeded random moment. After one to three kills
 `dvc repro` is run to its end, and every output is compared byte by byte with the undisturbed run;
 no half-written file may be left, no stage may be left running and `dvc status` must be clean.
+Where DVC, killed while it wrote its own lock file `.dvc/tmp/rwlock`, has left that broken, the
+file is removed first, as the README advises.
 Prints the number of kills, of those that came before the stage had ended, and of differences;
 exit status 1 if there was a difference.
 """
@@ -56,6 +58,7 @@ STAGES = {
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 TARGETS = ("stage", "dvc", "both")
 PATIENCE = 120.0
+DVC_LOCK_BROKEN = "Unable to read RWLock-file"
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,19 @@ def strike(folder: Path, kill: Kill) -> bool:
     return struck
 
 
+def repro(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs `dvc repro` to its end."""
+    return subprocess.run(
+        ["dvc", "repro"],
+        cwd=folder,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
 def left_running(folder: Path) -> list[str]:
     """Stages that still run in the folder after a moment of grace."""
     until = time.monotonic() + 5
@@ -169,15 +185,11 @@ def trial(base: Path, scratch: Path, kills: list[Kill]) -> tuple[int, list[str]]
     shutil.copytree(base, folder, symlinks=True)
     try:
         struck = sum(strike(folder, kill) for kill in kills)
-        done = subprocess.run(
-            ["dvc", "repro"],
-            cwd=folder,
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = repro(folder)
+        if DVC_LOCK_BROKEN in done.stdout + done.stderr:
+            # DVC was killed while it wrote its own lock file; the README says what to do then
+            (folder / ".dvc/tmp/rwlock").unlink()
+            done = repro(folder)
         if done.returncode:
             return struck, [f"dvc repro ended with {done.returncode}: {done.stdout}{done.stderr}"]
         status = run("dvc", "status", folder=folder)
