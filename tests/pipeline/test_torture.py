@@ -2,7 +2,7 @@
 
 from benchmarks import torture
 
-KILLS = 72
+KILLS = 80
 
 
 def test_after_a_kill_everything_is_as_if_nothing_had_happened() -> None:
