@@ -11,7 +11,7 @@ help: ## list the commands
 	do printf '  make %-12s %s\n' "$$name" "$$what"; done
 
 repro: .venv/installed .dvc/config.local ## set up, then run the pipeline (dvc repro)
-	@find .dvc/tmp -name rwlock -size 0 -delete 2>/dev/null || true  # left by a DVC that was killed
+	@$(python) -m stages.mend
 	dvc repro
 	@echo
 	@echo "Done. Look at metrics/MODEL_CARD.md and metrics/figures/. Then, once in every terminal:"

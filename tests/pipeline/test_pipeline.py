@@ -86,6 +86,16 @@ def test_a_fault_of_the_parameters_ends_in_one_message(project: Scratch) -> None
     assert "Traceback" not in output
 
 
+def test_halves_that_a_killed_dvc_left_are_mended(project: Scratch) -> None:
+    lock, rwlock = project.folder / "dvc.lock", project.folder / ".dvc/tmp/rwlock"
+    for broken in (lock, rwlock):
+        broken.write_bytes(b"")
+        assert broken.name in project.run("dvc", "repro", status=255)
+        assert f"{broken.name} was cut short" in project.run("python", "-m", "stages.mend")
+        assert set(stages_run(project.run("dvc", "repro"))) <= {"report"}
+    assert project.run("git", "status", "--short") == ""
+
+
 def test_archive_as_the_source(project: Scratch) -> None:
     raw = project.folder / "data/raw"
     archive = project.folder / "data/archive/mine"
