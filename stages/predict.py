@@ -170,6 +170,7 @@ def main() -> None:
             raise InputError(f"{len(faults)} of {len(paths)} files could not be read; see above.")
 
     stage.guarded("predict", work)
+    stage.leave()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from stages import evaluate, predict
-from stages.common import calibration, images, network
+from stages.common import calibration, images, network, stage
 from stages.common.errors import InputError
 from tests import made_processed
 
@@ -140,6 +140,7 @@ class TestTrained:
 
         def call(*arguments: object) -> tuple[int, str, str]:
             monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
+            monkeypatch.setattr(stage, "leave", lambda: None)
             status = 0
             try:
                 predict.main()

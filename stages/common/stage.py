@@ -100,6 +100,7 @@ def guarded(name: str, work: Callable[[], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         work()
+        sys.stdout.flush()
     except InputError as error:
         sys.exit(f"{name}: {error}")
     except KeyboardInterrupt:
@@ -136,6 +137,15 @@ def run(name: str, work: Callable[[], None]) -> None:
             work()
 
     guarded(name, alone)
+    leave()
+
+
+def leave() -> None:
+    """Ends the process with status 0, past TensorFlow's own way out, which takes a second.
+
+    Only where the work is done and every file is closed.
+    """
+    os._exit(0)
 
 
 def script(name: str, main: Callable[[], None], description: str | None) -> None:

@@ -94,56 +94,32 @@ def test_point_figures_against_their_definitions(images: int, seed: int, classes
 
 @settings(max_examples=12, deadline=None)
 @given(st.integers(6, 40), seeds, st.sampled_from([2, 3, 4]))
-def test_a_replicate_has_the_point_figures_of_scikit_learn(
+def test_replicates_have_the_point_figures_of_scikit_learn(
     images: int, seed: int, classes: int
 ) -> None:
     labels, probabilities = made(max(images, 2 * classes), seed, classes)
-    drawn = np.concatenate([np.arange(len(labels)), np.zeros(3, int)])
-    alone = [scores_of_one(labels[n], probabilities[n]) for n in range(len(labels))]
-    losses, briers = np.array(alone).T
-    quick = scores._replicate_figures(
-        labels[drawn], probabilities[drawn], losses[drawn], briers[drawn]
-    )
-    point = scores.point_figures(labels[drawn], probabilities[drawn])
-    assert quick.keys() == point.keys()
-    for name, value in point.items():
-        assert quick[name] == pytest.approx(value, abs=1e-12), name
+    times = 1 + np.random.default_rng(seed).integers(3, size=(4, len(labels)))
+    times[0, :classes] = [5] * classes
+    quick = scores._replicate_figures(labels, probabilities, times.astype(float))
+    for replicate, row in enumerate(times):
+        drawn = np.repeat(np.arange(len(labels)), row)
+        point = scores.point_figures(labels[drawn], probabilities[drawn])
+        assert quick.keys() == point.keys()
+        for name, value in point.items():
+            assert quick[name][replicate] == pytest.approx(value, abs=1e-12), name
 
 
-def scores_of_one(label: int, probabilities: np.ndarray) -> tuple[float, float]:
-    return -np.log(probabilities[label]), (
-        (probabilities - np.eye(len(probabilities))[label]) ** 2
-    ).sum()
-
-
-def test_the_replicates_hold_every_class_and_draw_groups_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_replicates_hold_every_class_and_draw_groups_whole() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
     groups = np.array([0, 0, 0, 1, 2, 2, 3, 4, 5, 6])
-    probabilities = np.full((10, 3), 0.2)
-    probabilities[np.arange(10), labels] = 0.6
-    probabilities += np.outer(np.arange(10), [0.001, -0.001, 0])  # tells the images apart
-    drawn = []
-
-    def look(
-        labels: np.ndarray, probabilities: np.ndarray, losses: np.ndarray, briers: np.ndarray
-    ) -> dict[str, float]:
-        numbers = np.rint((probabilities[:, 0] - np.where(labels == 0, 0.6, 0.2)) * 1000)
-        drawn.append(numbers.astype(int))
-        assert len(losses) == len(briers) == len(labels)
-        return {"loss": 0.0}
-
-    monkeypatch.setattr(scores, "_replicate_figures", look)
-    scores._bootstrap(labels, probabilities, groups, 50, 0)
-    assert len(drawn) == 50
-    for numbers in drawn:
-        times = np.bincount(numbers, minlength=10)
+    drawn = np.concatenate(list(scores._draw(labels, groups, 250, 0)))
+    assert drawn.shape == (250, 10)
+    for times in drawn:
         assert times[0] == times[1] == times[2]
         assert times[4] == times[5]
         # as many groups a class as there are
         assert [times[0] + times[3], times[4] + times[6], times[7:].sum()] == [2, 2, 3]
-    assert len({tuple(numbers) for numbers in drawn}) > 20
+    assert len({tuple(times) for times in drawn}) > 20
 
 
 def test_the_same_seed_gives_the_same_intervals_and_another_seed_others() -> None:

@@ -92,6 +92,22 @@ def test_done(tmp_path: Path) -> None:
     assert (status, out, err) == (0, "1\n", "")
 
 
+def test_what_was_printed_and_does_not_fit_is_a_message(tmp_path: Path) -> None:
+    code = "from stages.common import stage; stage.run('x', lambda: print(1))"
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode
+    assert "the disk is full" in done.stderr
+
+
 def test_a_fault_of_input_is_a_message_and_no_traceback(tmp_path: Path) -> None:
     code = """
         from stages.common import stage
@@ -323,6 +339,7 @@ def test_a_stage_without_dvc_watches_nobody(
     watched: list[Any] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stage, "_watch_parents", lambda: watched.append(1))
+    monkeypatch.setattr(stage, "leave", lambda: None)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         monkeypatch.delenv("DVC_ROOT", raising=False)
