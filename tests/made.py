@@ -1,5 +1,6 @@
 """Small images and data folders that tests make for themselves; the same each time."""
 
+import contextlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image, ImageCms
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -138,3 +140,16 @@ def run_stage(
         timeout=120,
         check=False,
     )
+
+
+def works(*command: str) -> bool:
+    """Whether this machine can run a command."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, check=True, timeout=20).returncode == 0
+    return False
+
+
+needs_mount = pytest.mark.skipif(
+    not works("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"),
+    reason="a small file system can only be mounted by root (unshare, mount)",
+)

@@ -365,22 +365,12 @@ DENIED = "permission is denied. Give yourself the right to read and write there.
 READ_ONLY = "the file system is read-only. Move the project to one that can be written to."
 
 
-def works(*command: str) -> bool:
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, capture_output=True, check=True, timeout=20).returncode == 0
-    return False
-
-
-needs_mount = pytest.mark.skipif(
-    not works("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"),
-    reason="a small file system can only be mounted by root (unshare, mount)",
-)
 # root may write anywhere; without these two rights it is held to the permissions like anyone else
 WITHOUT_RIGHTS = (
     ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
 )
 needs_permissions = pytest.mark.skipif(
-    not works(*WITHOUT_RIGHTS, "true"), reason="root can't give up its rights (setpriv)"
+    not made.works(*WITHOUT_RIGHTS, "true"), reason="root can't give up its rights (setpriv)"
 )
 
 
@@ -403,7 +393,7 @@ def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path
 
 
-@needs_mount
+@made.needs_mount
 @pytest.mark.parametrize("name", ["download", "audit", "preprocess"])
 def test_a_full_disk_says_so_and_a_run_after_making_room_succeeds(project: Path, name: str) -> None:
     place = PLACE[name]
@@ -427,7 +417,7 @@ def test_a_full_disk_says_so_and_a_run_after_making_room_succeeds(project: Path,
     assert "Covid" in done.stdout or "phantom" in done.stdout
 
 
-@needs_mount
+@made.needs_mount
 @pytest.mark.parametrize("name", ["download", "audit", "preprocess"])
 def test_a_read_only_file_system_says_so(project: Path, name: str) -> None:
     script = f"mount --bind {PLACE[name]} {PLACE[name]} && mount -o remount,bind,ro {PLACE[name]}"
@@ -467,7 +457,7 @@ def test_an_image_that_may_not_be_read_says_so(project: Path, name: str) -> None
     assert done.stderr == f"{name}: data/raw/train/Covid/00.png: {DENIED}\n"
 
 
-@needs_mount
+@made.needs_mount
 @pytest.mark.tensorflow
 def test_a_full_disk_when_the_network_is_saved_says_so(tmp_path: Path) -> None:
     """Keras and HDF5 report it in their own ways."""

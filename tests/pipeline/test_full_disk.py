@@ -1,0 +1,53 @@
+"""The later stages on a full disk; the earlier ones, which need no network, in tests/common."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import made
+from tests.pipeline.scratch import Scratch
+
+STAGES = {
+    "train": "models",
+    "evaluate": "metrics",
+    "shortcuts": "metrics",
+    "crossvalidate --seed 0 --fold 1": "metrics",
+    "stability": "metrics",
+    "report": "metrics",
+}
+
+
+@made.needs_mount
+@pytest.mark.parametrize("name", STAGES)
+def test_a_full_disk_says_so_and_a_run_after_making_room_succeeds(
+    finished: Scratch, tmp_path: Path, name: str
+) -> None:
+    project = finished.copy(tmp_path / "project")
+    place = STAGES[name]
+    command = f"python -m stages.{name}"
+    script = f"""
+        cp -r {place} before
+        mount -t tmpfs -o size=30m none {place} || exit 98
+        cp -r before/. {place}/
+        cat /dev/zero > {place}/filler 2> no-space
+        {command} > first 2>&1 && exit 99
+        rm {place}/filler
+        cp -r {place} between
+        {command} && cp -r {place} after
+    """
+    project.run("unshare", "--mount", "sh", "-c", script)
+    (said,) = (project.folder / "first").read_text().splitlines()
+    assert said.startswith(f"{name.split(maxsplit=1)[0]}")
+    assert said.endswith(": the disk is full. Make room and run `dvc repro` again.")
+    before = contents(project.folder / "before")
+    assert contents(project.folder / "between") == before, "something half-written was left"
+    assert contents(project.folder / "after") == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
