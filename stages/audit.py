@@ -6,7 +6,6 @@ files that show the same radiograph), `metrics/data.json` (the counts) and
 """
 
 import hashlib
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +38,6 @@ COLUMNS = (
 FEWEST_IMAGES = 2
 """Of each class in each split: with fewer, neither a share nor a rate can be formed."""
 _CONTACT_SIDE = 240
-_NAME_BYTES = 200  # file systems take 255; the stages after this one append to names
 
 
 @dataclass(frozen=True)
@@ -76,28 +74,16 @@ def image_paths(root: Path = RAW) -> list[Path]:
     return sorted(found[name] for name in places)
 
 
-def _fault_of_name(relative: Path) -> str | None:
-    """Why a file's path can't go into a table; None if it can."""
-    categories = {unicodedata.category(character) for character in str(relative)}
-    if "Cs" in categories:  # how Python holds bytes that are no UTF-8
-        return "its name is not written in UTF-8; rename it"
-    if categories & {"Cc", "Zl", "Zp"}:
-        return "its name has a line feed or another control character in it; rename it"
-    if max(len(part.encode()) for part in relative.parts) > _NAME_BYTES:
-        return f"its name is longer than {_NAME_BYTES} bytes; shorten it"
-    return None
-
-
 def look_at(path: Path, root: Path = RAW) -> Finding:
     """Decodes one file in full and describes it."""
     relative = path.relative_to(root)
     split, label, _ = relative.parts
     row: dict[str, Any] = {"path": relative.as_posix(), "split": split, "class": label}
-    fault = _fault_of_name(relative)
-    if fault is None and not path.is_file():
-        fault = "it is a link to nothing, or no regular file"
+    fault = layout.fault_of_name(relative.as_posix())
     if fault is not None:
-        return Finding(row, None, fault)
+        return Finding(row, None, f"it has {fault}; rename it")
+    if not path.is_file():
+        return Finding(row, None, "it is a link to nothing, or no regular file")
     try:
         picture, facts = images.decode(path)
     except images.UnreadableImageError as error:

@@ -64,9 +64,9 @@ REASONS = {
     "tiny.png": "it has 5 x 5 pixels; expected at least 32 x 32",
     "animated.gif": "it holds 2 pictures; expected one",
     '-rf "it\'s" 胸部.png': "it is empty (0 bytes)",
-    "two\\nlines.png": "its name has a line feed or another control character in it; rename it",
-    "\\udcff.png": "its name is not written in UTF-8; rename it",
-    "x" * 201: "its name is longer than 200 bytes; shorten it",
+    "two\\nlines.png": "it has a control character in its name; rename it",
+    "\\udcff.png": "it has a name that is not written in UTF-8; rename it",
+    "x" * 201: "it has a name of more than 200 bytes; rename it",
 }
 
 

@@ -21,11 +21,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stages.common.errors import InputError, named
-from stages.common.layout import is_junk
+from stages.common.layout import fault_of_name, is_junk
 
 _CHUNK = 1 << 20
 _DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-_NAME_BYTES = 200  # file systems take 255; later stages need room for their temporary names
 _PATH_BYTES = 1000
 _RATIO = 200  # deflate reaches 1032, no picture comes near; small members are let be
 _RATIO_FROM_BYTES = 1 << 20
@@ -58,11 +57,9 @@ class Limits:
 
 def _fault_of_name(name: str) -> str | None:
     """Why a relative path, with `/` between its parts, can't be used; None if it can."""
-    categories = {unicodedata.category(character) for character in name}
-    if "Cs" in categories:
-        return "has a name that is not written in UTF-8"
-    if categories & {"Cc", "Zl", "Zp"}:
-        return "has a control character in its name"
+    fault = fault_of_name(name)
+    if fault is not None:
+        return f"has {fault}"
     if "\\" in name:
         return "has a backslash in its name"
     if re.match(r"[A-Za-z]:", name):
@@ -76,8 +73,6 @@ def _fault_of_name(name: str) -> str | None:
             return "would land outside of its folder (`..` in its path)"
         if part in ("", "."):
             return "has an empty part or a single dot in its path"
-        if len(part.encode()) > _NAME_BYTES:
-            return f"has a name of more than {_NAME_BYTES} bytes"
         if _DEVICE_NAMES.fullmatch(part) or part.endswith((".", " ")):
             return "has a name that is reserved on some systems"
     return None

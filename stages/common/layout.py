@@ -1,11 +1,13 @@
 """The layout that every set of images has: {train,test}/<class>/<file>."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from stages.common.errors import InputError, listed, named
 
 SPLITS = ("train", "test")
+_NAME_BYTES = 200  # file systems take 255; what is made from a file appends to its name
 _JUNK_NAMES = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
@@ -13,6 +15,18 @@ def is_junk(path: str) -> bool:
     """Whether a file is there only because macOS or Windows put it there."""
     parts = path.split("/")
     return any(part in _JUNK_NAMES or part.startswith("._") for part in parts)
+
+
+def fault_of_name(path: str) -> str | None:
+    """What a path, with `/` between its parts, has that no table and not every disk can hold."""
+    categories = {unicodedata.category(character) for character in path}
+    if "Cs" in categories:  # how Python holds bytes that are no UTF-8
+        return "a name that is not written in UTF-8"
+    if categories & {"Cc", "Zl", "Zp"}:
+        return "a control character in its name"
+    if max(len(part.encode()) for part in path.split("/")) > _NAME_BYTES:
+        return f"a name of more than {_NAME_BYTES} bytes"
+    return None
 
 
 def arrange(names: Iterable[str], label: str) -> dict[str, str]:
