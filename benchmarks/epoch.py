@@ -11,7 +11,7 @@ import time
 
 from stages.common import dataset, network, params
 
-SHORT, LONG, ROUNDS = 2, 8, 3
+SHORT, LONG, ROUNDS = 2, 8, 6
 
 
 def main() -> None:
