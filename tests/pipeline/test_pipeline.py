@@ -165,6 +165,10 @@ def test_the_lock_file_fits_the_code() -> None:
     import hashlib
 
     lock = yaml.safe_load((PROJECT / "dvc.lock").read_text())["stages"]
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+    for name, entry in lock.items():
+        declared = set(stages[name.partition("@")[0]]["deps"])
+        assert {dep["path"] for dep in entry["deps"]} == declared, f"{name}: `dvc commit --force`"
     recorded = {
         dep["path"]: dep["md5"]
         for entry in lock.values()
