@@ -1,4 +1,6 @@
-"""How good a classifier is, each figure with its 95 % interval. scikit-learn and SciPy compute.
+"""How good a classifier is, each figure with its 95 % interval.
+
+scikit-learn and SciPy compute; only the replicates of the bootstrap are NumPy's, for speed.
 
 Proportions of independent images (accuracy, sensitivity, specificity, precision) have Wilson's
 interval (Wilson 1927). The rest has the percentile interval of a bootstrap (Efron 1979) that
