@@ -1,6 +1,5 @@
 """Small images and data folders that tests make for themselves; the same each time."""
 
-import contextlib
 import io
 import json
 import os
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image, ImageCms
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -142,14 +140,10 @@ def run_stage(
     )
 
 
-def works(*command: str) -> bool:
-    """Whether this machine can run a command."""
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, capture_output=True, check=True, timeout=20).returncode == 0
-    return False
-
-
-needs_mount = pytest.mark.skipif(
-    not works("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"),
-    reason="a small file system can only be mounted by root (unshare, mount)",
-)
+def contents_of(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file below a folder, by its path in it."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if not path.is_dir()
+    }

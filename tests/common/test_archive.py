@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stages.common import archive, layout
 from stages.common.archive import Limits
 from stages.common.errors import InputError
+from tests import made
 
 LIMITS = Limits(files=1000, gigabytes=0.05)
 
@@ -58,15 +59,7 @@ def unpack(path: Path, target: Path, limits: Limits = LIMITS) -> dict[str, bytes
         names = archive.members(zipped, limits, path.name)
         places = {name: name for name in names if not name.endswith("/")}
         archive.unpack(zipped, places, target, limits, path.name)
-    return contents_of(target)
-
-
-def contents_of(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if not path.is_dir()
-    }
+    return made.contents_of(target)
 
 
 def assert_refused(path: Path, words: str, limits: Limits = LIMITS) -> None:
@@ -351,7 +344,7 @@ def test_a_folder_is_copied_without_junk(tmp_path: Path) -> None:
     names = archive.folder_members(folder, LIMITS)
     assert names == ["train/", "train/A/", "train/A/1.png", "train/B/"]
     archive.copy(folder, {"train/A/1.png": "one/1.png"}, tmp_path / "target", LIMITS)
-    assert contents_of(tmp_path / "target") == {"one/1.png": b"train/A/1.png"}
+    assert made.contents_of(tmp_path / "target") == {"one/1.png": b"train/A/1.png"}
 
 
 def test_links_in_a_folder_are_refused(tmp_path: Path) -> None:

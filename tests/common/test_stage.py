@@ -15,7 +15,7 @@ import pytest
 
 from stages.common import stage
 from stages.common.errors import InputError
-from tests import made
+from tests import machine, made
 
 PROJECT = Path(__file__).resolve().parents[2]
 SLEEPING = """
@@ -92,20 +92,17 @@ def test_done(tmp_path: Path) -> None:
     assert (status, out, err) == (0, "1\n", "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_what_was_printed_and_does_not_fit_is_a_message(tmp_path: Path) -> None:
-    code = "from stages.common import stage; stage.run('x', lambda: print(1))"
-    with open("/dev/full", "w", encoding="utf-8") as full:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert done.returncode
-    assert "the disk is full" in done.stderr
+    code = """
+        import os
+        from stages.common import stage
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+        stage.run("x", lambda: print(1))
+    """
+    status, _, err = run(code, tmp_path)
+    assert status
+    assert "the disk is full" in err
 
 
 def test_a_fault_of_input_is_a_message_and_no_traceback(tmp_path: Path) -> None:
@@ -370,7 +367,7 @@ WITHOUT_RIGHTS = (
     ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
 )
 needs_permissions = pytest.mark.skipif(
-    not made.works(*WITHOUT_RIGHTS, "true"), reason="root can't give up its rights (setpriv)"
+    not machine.works(*WITHOUT_RIGHTS, "true"), reason="root can't give up its rights (setpriv)"
 )
 
 
@@ -393,7 +390,7 @@ def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path
 
 
-@made.needs_mount
+@machine.needs_mount
 @pytest.mark.parametrize("name", ["download", "audit", "preprocess"])
 def test_a_full_disk_says_so_and_a_run_after_making_room_succeeds(project: Path, name: str) -> None:
     place = PLACE[name]
@@ -417,7 +414,7 @@ def test_a_full_disk_says_so_and_a_run_after_making_room_succeeds(project: Path,
     assert "Covid" in done.stdout or "phantom" in done.stdout
 
 
-@made.needs_mount
+@machine.needs_mount
 @pytest.mark.parametrize("name", ["download", "audit", "preprocess"])
 def test_a_read_only_file_system_says_so(project: Path, name: str) -> None:
     script = f"mount --bind {PLACE[name]} {PLACE[name]} && mount -o remount,bind,ro {PLACE[name]}"
@@ -457,7 +454,7 @@ def test_an_image_that_may_not_be_read_says_so(project: Path, name: str) -> None
     assert done.stderr == f"{name}: data/raw/train/Covid/00.png: {DENIED}\n"
 
 
-@made.needs_mount
+@machine.needs_mount
 @pytest.mark.tensorflow
 def test_a_full_disk_when_the_network_is_saved_says_so(tmp_path: Path) -> None:
     """Keras and HDF5 report it in their own ways."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import made
+from tests import machine, made
 from tests.pipeline.scratch import Scratch
 
 STAGES = {
@@ -17,7 +17,7 @@ STAGES = {
 }
 
 
-@made.needs_mount
+@machine.needs_mount
 @pytest.mark.parametrize("name", STAGES)
 def test_a_full_disk_says_so_and_a_run_after_making_room_succeeds(
     finished: Scratch, tmp_path: Path, name: str
@@ -37,17 +37,8 @@ def test_a_full_disk_says_so_and_a_run_after_making_room_succeeds(
     """
     project.run("unshare", "--mount", "sh", "-c", script)
     (said,) = (project.folder / "first").read_text().splitlines()
-    assert said.startswith(f"{name.split(maxsplit=1)[0]}")
+    assert said.startswith(name.split(maxsplit=1)[0])
     assert said.endswith(": the disk is full. Make room and run `dvc repro` again.")
-    before = contents(project.folder / "before")
-    assert contents(project.folder / "between") == before, "something half-written was left"
-    assert contents(project.folder / "after") == before
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """The bytes of every file below a folder."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    before = made.contents_of(project.folder / "before")
+    assert made.contents_of(project.folder / "between") == before, "something half-written was left"
+    assert made.contents_of(project.folder / "after") == before
