@@ -160,19 +160,6 @@ def _strike(folder: Path, kill: Kill, after: float) -> bool:
     return struck
 
 
-def repro(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs `dvc repro` to its end."""
-    return subprocess.run(
-        ["dvc", "repro"],
-        cwd=folder,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-
-
 def mended(folder: Path) -> int:
     """How many files of its own that DVC was killed while writing had to be mended."""
     said = run(sys.executable, "-m", "stages.mend", folder=folder)
@@ -203,7 +190,15 @@ def trial(base: Path, scratch: Path, kills: list[Kill]) -> Outcome:
         for kill in kills:
             outcome.struck += strike(folder, kill)
             outcome.mended += mended(folder)
-        done = repro(folder)
+        done = subprocess.run(
+            ["dvc", "repro"],
+            cwd=folder,
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
         if done.returncode:
             outcome.wrong = [f"dvc repro ended with {done.returncode}: {done.stdout}{done.stderr}"]
             return outcome
