@@ -9,7 +9,8 @@ in turn in one process, with determinism on for both).
 import json
 import time
 
-from stages.common import dataset, network, params
+from stages.common import params
+from stages.learning import dataset, network
 
 SHORT, LONG, ROUNDS = 2, 8, 6
 

@@ -1,7 +1,7 @@
 """What is in the data: counts, sizes, unreadable files, copies and leaks.
 
-Reads `data/raw`. Writes `data/audit.csv` (one row a readable file: what it is, and the group of
-files that show the same radiograph), `metrics/data.json` (the counts) and
+Reads `data/raw`. Writes `data/audit.csv` (one row per readable file: what it is, and the group of
+files that show the same radiograph), `metrics/details/audit.json` (the counts) and
 `metrics/pictures/copies.png` (every group of near copies, for a person to confirm).
 """
 
@@ -14,12 +14,15 @@ from typing import Any
 
 from PIL import Image
 
-from stages.common import copies, files, images, layout, parallel, params, provenance, stage
+from stages.common import files, parallel, params, stage
+from stages.intake import copies, decode
+from stages.intake.settings import Audit
+from stages.sources import layout
 from stages.common.errors import InputError, shown
 
 RAW = Path("data/raw")
 TABLE = Path("data/audit.csv")
-METRICS = Path("metrics/data.json")
+DETAILS = Path("metrics/details/audit.json")
 CONTACT_SHEET = Path("metrics/pictures/copies.png")
 COLUMNS = (
     "path",
@@ -59,7 +62,7 @@ def image_paths(root: Path = RAW) -> list[Path]:
     found = {}
     for path in root.rglob("*"):
         name = path.relative_to(root).as_posix()
-        if path != root / provenance.FILE.name and not layout.is_junk(name):
+        if path != root / "provenance.json" and not layout.is_junk(name):
             found[f"{name}/" if path.is_dir() else name] = path
     again = "`dvc repro --force download` makes it anew."
     try:
@@ -85,8 +88,8 @@ def look_at(path: Path, root: Path = RAW) -> Finding:
     if not path.is_file():
         return Finding(row, None, "it is a link to nothing, or no regular file")
     try:
-        picture, facts = images.decode(path)
-    except images.UnreadableImageError as error:
+        picture, facts = decode.decode(path)
+    except decode.UnreadableImageError as error:
         return Finding(row, None, error.reason)
     rgb = picture.convert("RGB")
     pixels = hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode())
@@ -202,15 +205,15 @@ def write_contact_sheet(
 
 
 def _thumbnail(path: Path) -> Image.Image:
-    picture, _ = images.decode(path, at_least=_CONTACT_SIDE)
+    picture, _ = decode.decode(path, at_least=_CONTACT_SIDE)
     picture.thumbnail((_CONTACT_SIDE, _CONTACT_SIDE))
     return picture
 
 
 def main() -> None:
     """Runs the stage."""
-    settings = params.load().audit
-    origin = provenance.read()
+    settings = params.load(Audit)
+    origin = files.read_json(RAW / "provenance.json", "download")
     findings = parallel.each(look_at, image_paths(), "audit")
     unreadable = check_unreadable(findings, settings.unreadable)
     readable = [finding for finding in findings if finding.fingerprint is not None]
@@ -225,7 +228,7 @@ def main() -> None:
     counts = Counter((row["split"], row["class"]) for row in rows)
     classes = sorted({row["class"] for row in rows})
     files.write_json(
-        METRICS,
+        DETAILS,
         {
             "provenance": {"data": origin["data"]},
             "images": {

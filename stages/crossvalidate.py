@@ -1,38 +1,39 @@
-"""One fold of the cross-validation: how much do the figures depend on the split and the seed?
+"""Cross-validation: how good is the recipe on radiographs that it has not seen?
 
 Reads `data/processed`: the images of train/ alone, never those of test/. Writes
-`metrics/crossvalidation/seed-S-fold-F.json`. DVC runs it once for every seed and fold of
-params.yaml and keeps each result, so that finished folds are not run again.
+`metrics/details/crossvalidate.json`: for every seed and fold the probabilities of each image in
+the fold, by a network that was trained without it.
 
 Folds are grouped and stratified. Of the images outside the fold a further share is held out for
-early stopping and the temperature, so that the fold is not seen before it is judged.
+early stopping, so that the fold is not seen before it is judged.
+
+A finished fold is kept in `.dvc/tmp/folds/` under the hash of all that it depends on: another
+seed, or a run after a kill, trains only the folds that are missing.
 """
 
-import argparse
+import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from ruamel.yaml import YAML
 
-from stages.common import dataset, files, network, params, provenance, scores, splits, stage
-from stages.common.errors import InputError
+from stages.common import files, params, stage
+from stages.learning import dataset, network, splits
+from stages.learning.settings import Crossvalidate, Preprocess, Train
 
-FOLDER = Path("metrics/crossvalidation")
-
-
-def fold_file(seed: int, fold: int) -> Path:
-    """Where the record of one fold is written."""
-    return FOLDER / f"seed-{seed}-fold-{fold}.json"
+DETAILS = Path("metrics/details/crossvalidate.json")
+KEPT = Path(".dvc/tmp/folds")
 
 
 def parts(
-    images: dataset.Images, settings: params.Params, seed: int, fold: int
+    images: dataset.Images, folds: int, share: float, seed: int, fold: int
 ) -> tuple[dataset.Images, dataset.Images, dataset.Images]:
     """The images to train on, to stop by and to judge by.
 
     Args:
         images: All images of train/.
-        settings: The number of folds, and the share that is held out for early stopping.
+        folds: How many.
+        share: Of the images outside the fold, which is held out for early stopping.
         seed: Deals the folds.
         fold: From 1.
 
@@ -41,82 +42,77 @@ def parts(
     """
     labels = images.table["class"].tolist()
     groups = images.table["group"].tolist()
-    count = len(settings.crossvalidate.folds)
-    outside, inside = list(splits.folds(labels, groups, count, seed))[fold - 1]
+    outside, inside = list(splits.folds(labels, groups, folds, seed))[fold - 1]
     kept, held_out = splits.hold_out(
         [labels[position] for position in outside],
         [groups[position] for position in outside],
-        settings.preprocess.validation_share,
+        share,
         seed,
     )
-    return (
-        images.take(outside[kept]),
-        images.take(outside[held_out]),
-        images.take(inside),
-    )
+    return images.take(outside[kept]), images.take(outside[held_out]), images.take(inside)
 
 
-def judge(images: dataset.Images, said: np.ndarray) -> dict[str, float]:
-    """Every headline figure of one fold."""
-    point = scores.point_figures(images.labels, said)
-    return {
-        "accuracy": float((said.argmax(axis=1) == images.labels).mean()),
-        **{name: value for name, value in point.items() if name not in scores.OF_A_CLASS},
-    }
+def run_fold(
+    images: dataset.Images, folds: int, share: float, training: Train, fold: int
+) -> dict[str, Any]:
+    """Trains a network and lets it judge one fold; gives the fold's record.
 
-
-def run_fold(seed: int, fold: int) -> dict[str, Any]:
-    """Trains and judges one fold; gives its record.
-
-    Raises:
-        InputError: params.yaml has no such seed or fold, or the images are too few.
+    Args:
+        images: All images of train/.
+        folds: How many.
+        share: See `parts`.
+        training: Whose seed deals the folds, too.
+        fold: From 1.
     """
-    settings = params.load()
-    for name, found, known in (
-        ("seed", seed, settings.crossvalidate.seeds),
-        ("fold", fold, settings.crossvalidate.folds),
-    ):
-        if found not in known:
-            raise InputError(
-                f"--{name}: found {found}, expected one of crossvalidate.{name}s in params.yaml, "
-                f"{known}."
-            )
-    origin = provenance.read()
-    uses = ["train", "validation"] if settings.preprocess.validation == "holdout" else ["train"]
-    train, validation, judged = parts(dataset.load(uses), settings, seed, fold)
-    network.start(seed, settings.train.threads)
-    training = settings.train.model_copy(
-        update={"epochs": min(settings.train.epochs, settings.crossvalidate.epochs)}
-    )
-    trained, history, kept = network.fit(train, validation, training, f"seed {seed} fold {fold}")
+    train, validation, judged = parts(images, folds, share, training.seed, fold)
+    label = f"seed {training.seed} fold {fold}"
+    trained, history, kept = network.fit(train, validation, training, label)
+    probabilities = network.probabilities(trained, judged.pixels)
     return {
-        "provenance": {"data": origin["data"]},
-        "seed": seed,
+        "seed": training.seed,
         "fold": fold,
-        "images": len(judged),
         "epochs": len(history),
         "kept_epoch": kept,
-        **judge(judged, network.probabilities(trained, judged.pixels)),
+        "predictions": dataset.prediction_records(judged, probabilities),
     }
+
+
+def inputs_hash() -> str:
+    """SHA-256 of the files that this stage depends on by dvc.yaml: code, images, libraries."""
+    stages = YAML(typ="safe").load(Path("dvc.yaml"))["stages"]
+    digest = hashlib.sha256()
+    for dependency in map(Path, stages["crossvalidate"]["deps"]):
+        inside = [path for path in dependency.rglob("*") if path.suffix != ".pyc"]
+        for path in sorted(filter(Path.is_file, [dependency, *inside])):
+            digest.update(f"{path}\n{files.sha256_of(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def main() -> None:
     """Runs the stage."""
-    parser = stage.parser("crossvalidate", __doc__)
-    parser.add_argument("--seed", type=int, required=True, help="one of crossvalidate.seeds")
-    parser.add_argument("--fold", type=int, required=True, help="one of crossvalidate.folds")
-    chosen: argparse.Namespace = parser.parse_args()
-
-    def work() -> None:
-        record = run_fold(chosen.seed, chosen.fold)
-        files.write_json(fold_file(chosen.seed, chosen.fold), record)
-        print(
-            f"seed {chosen.seed} fold {chosen.fold}: accuracy {record['accuracy']:.3f} "
-            f"on {record['images']} images after {record['epochs']} epochs"
-        )
-
-    stage.run(f"crossvalidate-{chosen.seed}-{chosen.fold}", work)
+    settings, split = params.load(Crossvalidate), params.load(Preprocess)
+    training = params.load(Train)
+    training = training.model_copy(update={"epochs": min(training.epochs, settings.epochs)})
+    images = dataset.load(
+        ["train", "validation"] if split.validation == "holdout" else ["train"]
+    )
+    inputs = inputs_hash()
+    network.start(training.threads)
+    records = []
+    for seed in settings.seeds:
+        seeded = training.model_copy(update={"seed": seed})
+        for fold in range(1, settings.folds + 1):
+            recipe = f"{inputs} {seeded!r} {split.validation_share} {fold} of {settings.folds}"
+            kept = KEPT / f"{hashlib.sha256(recipe.encode()).hexdigest()}.json"
+            if not kept.exists():
+                files.write_json(
+                    kept, run_fold(images, settings.folds, split.validation_share, seeded, fold)
+                )
+            record = files.read_json(kept, "crossvalidate")
+            print(f"seed {seed} fold {fold}: {record['epochs']} epochs")
+            records.append(record)
+    files.write_json(DETAILS, {"data": dataset.provenance()["data"], "folds": records})
 
 
 if __name__ == "__main__":
-    main()
+    stage.script("crossvalidate", main, __doc__)

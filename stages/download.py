@@ -11,7 +11,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.common import archive, files, kaggle_client, layout, manifest, parallel, params, stage
+from stages.common import files, parallel, params, stage
+from stages.sources import archive, kaggle_client, layout, manifest
+from stages.sources.settings import Download
 from stages.common.errors import InputError, listed
 
 RAW = Path("data/raw")
@@ -25,20 +27,20 @@ KAGGLE_FOLDER = "Covid19-dataset"
 KAGGLE_PARTIAL = Path("data/.kaggle.partial")
 
 
-def _limits(settings: params.Download) -> archive.Limits:
+def _limits(settings: Download) -> archive.Limits:
     return archive.Limits(settings.max_files, settings.max_gigabytes)
 
 
-def from_phantom(settings: params.Download, raw: Path) -> tuple[str, str]:
+def from_phantom(settings: Download, raw: Path) -> tuple[str, str]:
     """Makes synthetic radiographs in `raw`; gives a line on the data, and its licence."""
-    from stages import phantom
+    from stages.sources import phantom
 
     phantoms = phantom.plan(settings.phantom_seed, settings.phantom_share)
     phantom.write(phantoms, raw, threads=parallel.available_cores())
     return f"SYNTHETIC PHANTOM (seed {settings.phantom_seed})", "none needed: made by this program"
 
 
-def from_archive(settings: params.Download, raw: Path) -> tuple[str, str]:
+def from_archive(settings: Download, raw: Path) -> tuple[str, str]:
     """Unpacks or copies what is in data/archive/ to `raw`; gives a line on it, and its licence.
 
     Raises:
@@ -86,7 +88,7 @@ def unpack_verified(
     (raw / KAGGLE_FOLDER).rmdir()
 
 
-def from_kaggle(settings: params.Download, raw: Path) -> tuple[str, str]:
+def from_kaggle(settings: Download, raw: Path) -> tuple[str, str]:
     """Fetches the Kaggle data set to `raw`; gives a line on it, and its licence.
 
     Raises:
@@ -110,7 +112,7 @@ def from_kaggle(settings: params.Download, raw: Path) -> tuple[str, str]:
     return f"Kaggle {KAGGLE} version {KAGGLE_VERSION}", "CC BY-SA 4.0"
 
 
-SOURCES: dict[str, Callable[[params.Download, Path], tuple[str, str]]] = {
+SOURCES: dict[str, Callable[[Download, Path], tuple[str, str]]] = {
     "phantom": from_phantom,
     "archive": from_archive,
     "kaggle": from_kaggle,
@@ -119,10 +121,10 @@ SOURCES: dict[str, Callable[[params.Download, Path], tuple[str, str]]] = {
 
 def main() -> None:
     """Reads params.yaml and writes data/raw, whole or not at all."""
-    settings = params.load().download
+    settings = params.load(Download)
     if settings.source != "kaggle":
         files.remove(KAGGLE_PARTIAL)
-    with files.whole(RAW) as raw:
+    with files.atomic_write(RAW) as raw:
         data, licence = SOURCES[settings.source](settings, raw)
         count = sum(path.is_file() for path in raw.rglob("*"))
         provenance = {"source": settings.source, "data": data, "licence": licence, "files": count}

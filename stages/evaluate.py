@@ -1,93 +1,37 @@
 """How good the network is, on images that it has not met.
 
-Reads `models` and `data/processed` (use "test"). Writes `metrics/test.json` (two headlines, each
-figure with its interval; calibration; where the network looks), `metrics/predictions.json` (a
-record an image), `metrics/roc.json` and `metrics/reliability.json` (points of curves) and
+Reads `models`, `data/processed` (use "test"), and the details of `train` and `baselines`. Writes
+`metrics.json` (the few numbers that `dvc metrics show` prints), `metrics/details/evaluate.json`
+(every metric with its interval, over all test images and without leaks; calibration; where the
+network looks), `metrics/plots/` (a record per image; the points of the curves) and
 `metrics/pictures/gradcam.png`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.common import (
-    calibration,
-    dataset,
-    files,
-    gradcam,
-    network,
-    params,
-    scores,
-    stage,
-)
+from stages.common import files, params, stage
 from stages.common.errors import InputError
+from stages.judging import calibration, gradcam, scores
+from stages.judging.settings import Evaluate
+from stages.learning import dataset, network, temperature
 
-METRICS = Path("metrics/test.json")
-PREDICTIONS = Path("metrics/predictions.json")
-ROC = Path("metrics/roc.json")
-RELIABILITY = Path("metrics/reliability.json")
+METRICS = Path("metrics.json")
+DETAILS = Path("metrics/details")
+PLOTS = Path("metrics/plots")
 GRADCAM = Path("metrics/pictures/gradcam.png")
 
 
-def headlines(
-    images: dataset.Images, said: np.ndarray, settings: params.Evaluate
-) -> dict[str, Any]:
-    """Two answers to "how good": as everybody reports it, and without leaks.
-
-    Args:
-        images: The test images.
-        said: float64, (n, classes), the network's probabilities.
-        settings: Replicates and seed of the bootstrap.
-
-    Returns:
-        `published` (all test images) and `leak_free` (one image a radiograph, none of them seen
-        in training), each as from `scores.figures`.
-
-    Raises:
-        InputError: without the leaks, a class has no image left.
-    """
-    groups = images.table["group"].to_numpy()
-    clean = scores.clean_positions(images)
-    return {
-        name: scores.figures(
-            images.labels[chosen],
-            said[chosen],
-            groups[chosen],
-            images.classes,
-            settings.bootstrap_samples,
-            settings.seed,
-        )
-        for name, chosen in (("published", np.arange(len(images))), ("leak_free", clean))
-    }
-
-
-def prediction_records(images: dataset.Images, said: np.ndarray) -> list[dict[str, Any]]:
-    """One record an image: file, actual and predicted class, probability of each class."""
-    return [
-        {
-            "file": source,
-            "actual": images.classes[label],
-            "predicted": images.classes[int(row.argmax())],
-            "leaked": bool(leaked),
-            **{
-                f"probability {name}": float(value)
-                for name, value in zip(images.classes, row, strict=True)
-            },
-        }
-        for source, label, leaked, row in zip(
-            images.table["source"], images.labels, images.table["leaked"], said, strict=True
-        )
-    ]
-
-
-def roc_records(images: dataset.Images, said: np.ndarray) -> list[dict[str, Any]]:
+def roc_records(images: dataset.Images, probabilities: np.ndarray) -> list[dict[str, Any]]:
     """The points of each class's one-vs-rest ROC curve."""
     from sklearn.metrics import roc_curve
 
     records = []
     for number, name in enumerate(images.classes):
-        false_alarms, hits, _ = roc_curve(images.labels == number, said[:, number])
+        false_alarms, hits, _ = roc_curve(images.labels == number, probabilities[:, number])
         records += [
             {"class": name, "false_positive_rate": float(x), "true_positive_rate": float(y)}
             for x, y in zip(false_alarms, hits, strict=True)
@@ -95,24 +39,27 @@ def roc_records(images: dataset.Images, said: np.ndarray) -> list[dict[str, Any]
     return records
 
 
-def choose(right: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Positions (int64) of wrong and right images: half of either where there are enough."""
+def choose(correct: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Positions (int64) of wrong and correct images: half of either where there are enough."""
     generator = np.random.default_rng(seed)
-    wrong, good = (generator.permutation(np.flatnonzero(right == value)) for value in (0, 1))
+    wrong, good = (generator.permutation(np.flatnonzero(correct == value)) for value in (0, 1))
     wrong_count = min(len(wrong), max(count // 2, count - len(good)))
     chosen_good = good[: count - wrong_count]
     return np.concatenate([np.sort(wrong[:wrong_count]), np.sort(chosen_good)])
 
 
 def explain(
-    trained: Any, images: dataset.Images, said: np.ndarray, settings: params.Evaluate, title: str
+    trained: Any,
+    images: dataset.Images,
+    predicted: np.ndarray,
+    settings: Evaluate,
+    title: str,
 ) -> dict[str, float]:
-    """Draws the Grad-CAM figure of a few images; gives the share outside the chest, of all."""
-    predicted = said.argmax(axis=1)
+    """Draws Grad-CAM of a few images; gives the share outside the central region, of all."""
     maps = gradcam.activations(trained, images.pixels, predicted)
     chosen = choose(predicted == images.labels, settings.gradcam_images, settings.seed)
     captions = [
-        f"{'right' if predicted[p] == images.labels[p] else 'WRONG'}: "
+        f"{'correct' if predicted[p] == images.labels[p] else 'WRONG'}: "
         f"{images.classes[predicted[p]]} (is {images.classes[images.labels[p]]})\n"
         f"{images.table['source'][p]}"
         for p in chosen.tolist()
@@ -122,53 +69,99 @@ def explain(
     active = shares[np.isfinite(shares)]
     return {
         "images_with_activation": len(active),
-        "outside_chest_share": float(active.mean()) if len(active) else gradcam.UNIFORM_SHARE,
-        "outside_chest_share_if_uniform": gradcam.UNIFORM_SHARE,
+        "outside_centre_share": float(active.mean()) if len(active) else gradcam.UNIFORM_SHARE,
+        "outside_centre_share_if_uniform": gradcam.UNIFORM_SHARE,
+    }
+
+
+def headline_metrics(
+    results: Mapping[str, Any], training: Mapping[str, Any], baselines: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `dvc metrics show` prints, to four places; see the table in README.md.
+
+    Args:
+        results: From `evaluate`: `all_test` and `leak_free`.
+        training: The details of `train`.
+        baselines: The details of `baselines`.
+    """
+    judged = results["all_test"]
+    numbers = {
+        "acc": judged["accuracy"],
+        "acc_low": judged["accuracy_low"],
+        "acc_high": judged["accuracy_high"],
+        "leak_free": results["leak_free"]["accuracy"],
+        "baseline": max(
+            result["all_test"]["accuracy"]
+            for name, result in baselines.items()
+            if name != "provenance"
+        ),
+        "train_acc": training["accuracy"],
+        "train_loss": training["loss"],
+        "val_acc": training["val_accuracy"],
+        "val_loss": training["val_loss"],
+    }
+    return {
+        # a list, because `dvc metrics show` would make columns of anything else
+        "provenance": list(training["provenance"].values()),
+        **{name: round(value, 4) for name, value in numbers.items()},
     }
 
 
 def main() -> None:
     """Runs the stage."""
-    settings = params.load()
-    companion = network.read_companion()
+    settings = params.load(Evaluate)
+    metadata = network.read_metadata()
     images = dataset.load(["test"])
-    if list(images.classes) != companion["classes"]:
+    if list(images.classes) != metadata["classes"]:
         raise InputError(
-            f"{network.COMPANION}: found the classes {companion['classes']}, expected "
+            f"{network.METADATA}: found the classes {metadata['classes']}, expected "
             f"{list(images.classes)}, as in {dataset.PROCESSED}. Run `dvc repro`."
         )
-    network.start(settings.evaluate.seed, settings.train.threads)
+    groups = images.table["group"].to_numpy()
+    network.start(metadata["threads"])
     trained = network.load()
-    said = network.probabilities(trained, images.pixels)
-    calibrated = calibration.scaled(said, companion["temperature"])
-    where = companion["provenance"]
-    results = headlines(images, said, settings.evaluate)
+    probabilities = network.probabilities(trained, images.pixels)
+    calibrated = temperature.scaled(probabilities, metadata["temperature"])
+    provenance = metadata["provenance"]
+    results: dict[str, Any] = {
+        headline: scores.metrics_with_intervals(
+            images.labels[chosen],
+            probabilities[chosen],
+            groups[chosen],
+            images.classes,
+            settings.bootstrap_samples,
+            settings.seed,
+        )
+        for headline, chosen in scores.headline_positions(images).items()
+    }
     results["calibration"] = {
-        "temperature": companion["temperature"],
-        "before": scores.calibration_figures(images.labels, said),
-        "after": scores.calibration_figures(images.labels, calibrated),
+        "temperature": metadata["temperature"],
+        "before": scores.calibration_metrics(images.labels, probabilities),
+        "after": scores.calibration_metrics(images.labels, calibrated),
     }
     results["gradcam"] = explain(
-        trained, images, said, settings.evaluate, f"Grad-CAM: {where['data']}"
+        trained,
+        images,
+        probabilities.argmax(axis=1),
+        settings,
+        f"Grad-CAM: {provenance['data']}",
     )
-    files.write_json(PREDICTIONS, prediction_records(images, said))
-    files.write_json(ROC, roc_records(images, said))
+    files.write_json(PLOTS / "predictions.json", dataset.prediction_records(images, probabilities))
+    files.write_json(PLOTS / "roc.json", roc_records(images, probabilities))
     files.write_json(
-        RELIABILITY,
+        PLOTS / "reliability.json",
         [
             {"temperature": when, **record}
-            for when, values in (("before", said), ("after", calibrated))
+            for when, values in (("before", probabilities), ("after", calibrated))
             for record in calibration.reliability(values, images.labels)
         ],
     )
-    files.write_json(METRICS, {"provenance": where, **results})
-    for name in ("published", "leak_free"):
-        found = results[name]
-        print(
-            f"{name}: accuracy {found['accuracy']:.3f} "
-            f"[{found['accuracy_low']:.3f}, {found['accuracy_high']:.3f}] "
-            f"on {found['images']} test images"
-        )
+    files.write_json(DETAILS / "evaluate.json", {"provenance": provenance, **results})
+    training = files.read_json(DETAILS / "train.json", "train")
+    baselines = files.read_json(DETAILS / "baselines.json", "baselines")
+    files.write_json(METRICS, headline_metrics(results, training, baselines))
+    for headline in ("all_test", "leak_free"):
+        print(f"{headline}: {scores.in_words(results[headline])}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from stages.common import calibration, gradcam, images, network, stage
+from stages.common import stage
+from stages.intake import decode
+from stages.judging import gradcam
+from stages.learning import network, temperature
+from stages.learning.dataset import SIZE
 from stages.common.errors import InputError, shown
 
 _BATCH = 32
@@ -60,13 +64,13 @@ def read_all(paths: Sequence[Path]) -> tuple[list[Path], np.ndarray, list[str]]:
             )
             continue
         try:
-            pixels.append(np.asarray(images.for_network(path)))
+            pixels.append(np.asarray(decode.resized(path, SIZE)))
             readable.append(path)
         except InputError as error:
             faults.append(str(error))
         except OSError as error:
             faults.append(f"{shown(path)}: it can't be read ({error.strerror or error})")
-    shape = (len(pixels), images.SIZE, images.SIZE, 3)
+    shape = (len(pixels), SIZE, SIZE, 3)
     return readable, np.array(pixels, np.uint8).reshape(shape), faults
 
 
@@ -83,8 +87,8 @@ def table(records: Sequence[dict[str, Any]], classes: Sequence[str]) -> Iterable
 
 def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[str]:
     """Prints a line for each image; gives a message for each file that can't be read."""
-    companion = network.read_companion()
-    classes = companion["classes"]
+    metadata = network.read_metadata()
+    classes = metadata["classes"]
     if not network.MODEL.is_file():
         raise InputError(
             f"{network.MODEL} is not there; the stage `train` writes it. Run `dvc repro`."
@@ -106,10 +110,11 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
         if not readable:
             continue
         if trained is None:  # not before: TensorFlow takes seconds to start
-            network.start(0, companion["threads"])
+            network.start(metadata["threads"])
             trained = network.load()
-        said = network.probabilities(trained, pixels)
-        calibrated = calibration.scaled(said, companion["temperature"])
+        calibrated = temperature.scaled(
+            network.probabilities(trained, pixels), metadata["temperature"]
+        )
         for path, row in zip(readable, calibrated, strict=True):
             record = {
                 "file": str(path),
@@ -130,7 +135,7 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
                 gradcam.draw(pixels[here], maps[here], [classes[labels[number]]], title, target)
     if not as_json and records:
         print("\n".join(table(records, classes)))
-        print(f"\nData of the network: {companion['provenance']['data']}. Not for diagnosis.")
+        print(f"\nData of the network: {metadata['provenance']['data']}. Not for diagnosis.")
     return faults
 
 
@@ -148,7 +153,7 @@ def main() -> None:
         nargs="+",
         type=Path,
         metavar="IMAGE_OR_FOLDER",
-        help=f"an image file ({', '.join(images.FORMATS)}), or a folder to look for image files "
+        help=f"an image file ({', '.join(decode.FORMATS)}), or a folder to look for image files "
         "in; write -- before names that begin with a dash",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON record a line")

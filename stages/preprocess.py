@@ -1,10 +1,11 @@
 """Which image is used for what, at 200 x 200 RGB.
 
-Reads `data/raw` and `data/audit.csv`. Writes `data/processed/{train,validation,test}/<class>/*.png`
-and `data/processed/index.csv` (one row an image and use: file, source, use, class, group, leaked).
+Reads `data/raw` and `data/audit.csv`. Writes `data/processed/{train,validation,test}/<class>/*.png`,
+`data/processed/index.csv` (one row per image and use: file, source, use, class, group, leaked) and
+`data/processed/provenance.json`, as it came with `data/raw`.
 
 Under `holdout`, a grouped and stratified share of train/ becomes the validation images and test/
-is left alone. Under `published`, all of train/ is trained on and the test images are the
+is left alone. Under `original`, all of train/ is trained on and the test images are the
 validation images too, as in the original system; no file is written twice for that.
 """
 
@@ -13,9 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.common import files, images, parallel, params, splits, stage
-from stages.common.dataset import INDEX_COLUMNS, PROCESSED
+from stages.common import files, parallel, params, stage
 from stages.common.errors import InputError, shown
+from stages.intake import decode
+from stages.learning import splits
+from stages.learning.dataset import INDEX_COLUMNS, PROCESSED, SIZE
+from stages.learning.settings import Preprocess
 
 RAW = Path("data/raw")
 TABLE = Path("data/audit.csv")
@@ -23,7 +27,7 @@ _NEEDED = {"path", "split", "class", "group", "leaked"}
 
 
 def read_table(path: Path = TABLE) -> list[dict[str, str]]:
-    """The audit's table, one row an image.
+    """The audit's table, one row per image.
 
     Raises:
         InputError: The table is missing or damaged.
@@ -52,12 +56,12 @@ def read_table(path: Path = TABLE) -> list[dict[str, str]]:
     return rows
 
 
-def uses_of(rows: Sequence[dict[str, str]], settings: params.Preprocess) -> list[str]:
+def uses_of(rows: Sequence[dict[str, str]], settings: Preprocess) -> list[str]:
     """What each image is used for: "train", "validation" or "test".
 
     Args:
         rows: The audit's table; split, class and group of each image.
-        settings: The protocol. Under "published" no image is "validation" alone, so none is here.
+        settings: The protocol. Under "original" no image is "validation" alone, so none is here.
 
     Raises:
         InputError: A class is too small to hold a share out.
@@ -76,7 +80,7 @@ def uses_of(rows: Sequence[dict[str, str]], settings: params.Preprocess) -> list
     return uses
 
 
-def index_of(rows: Sequence[dict[str, str]], settings: params.Preprocess) -> list[dict[str, Any]]:
+def index_of(rows: Sequence[dict[str, str]], settings: Preprocess) -> list[dict[str, Any]]:
     """The rows of `index.csv`, in the order of the audit's table."""
     index = [
         {
@@ -90,7 +94,7 @@ def index_of(rows: Sequence[dict[str, str]], settings: params.Preprocess) -> lis
         }
         for row, use in zip(rows, uses_of(rows, settings), strict=True)
     ]
-    if settings.validation == "published":
+    if settings.validation == "original":
         index += [entry | {"use": "validation"} for entry in index if entry["use"] == "test"]
     return index
 
@@ -98,18 +102,18 @@ def index_of(rows: Sequence[dict[str, str]], settings: params.Preprocess) -> lis
 def write_images(pairs: Sequence[tuple[Path, Path]], threads: int | None = None) -> None:
     """Writes the first file of each pair, as the network gets it, to the second as PNG.
 
-    Memory: what `threads` images (default: one a core) take while they are decoded, however
+    Memory: what `threads` images (default: one per core) take while they are decoded, however
     many there are.
 
     Raises:
-        UnreadableImageError: see `images.decode`.
+        UnreadableImageError: see `decode.decode`.
         InputError: A file is missing.
     """
 
     def write(pair: tuple[Path, Path]) -> None:
         source, target = pair
         try:
-            picture = images.for_network(source)
+            picture = decode.resized(source, SIZE)
         except FileNotFoundError:
             raise InputError(
                 f"{shown(source)} is not there, but {TABLE} lists it. Run `dvc repro preprocess`."
@@ -124,12 +128,14 @@ def write_images(pairs: Sequence[tuple[Path, Path]], threads: int | None = None)
 
 def main() -> None:
     """Runs the stage."""
-    settings = params.load().preprocess
+    settings = params.load(Preprocess)
+    provenance = files.read_json(RAW / "provenance.json", "download")
     index = index_of(read_table(), settings)
-    with files.whole(PROCESSED) as partial:
+    with files.atomic_write(PROCESSED) as partial:
         targets = {entry["file"]: entry["source"] for entry in index}
         write_images([(RAW / source, partial / target) for target, source in targets.items()])
         files.write_csv(partial / "index.csv", INDEX_COLUMNS, index)
+        files.write_json(partial / "provenance.json", provenance)
     uses = [entry["use"] for entry in index]
     counts = ", ".join(f"{uses.count(use)} {use}" for use in ("train", "validation", "test"))
     print(f"{len(targets)} images written; protocol {settings.validation}: {counts}")

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.common import card, figures, files, params, provenance, stage
+from stages.common import files, params, provenance, stage
+from stages.judging import drawing
+from stages.reporting import card
 from stages.common.errors import InputError
 
 METRICS = Path("metrics")
@@ -90,7 +92,7 @@ def chart(
     import matplotlib as mpl
 
     where = found["test"]["provenance"]
-    with figures.drawing(FIGURES / f"{name}.png", inches) as figure:
+    with drawing.drawing(FIGURES / f"{name}.png", inches) as figure:
         mpl.rcParams["axes.spines.top"] = mpl.rcParams["axes.spines.right"] = False
         data = textwrap.fill(where["data"], int(inches[0] * 12))
         figure.suptitle(f"{what}, protocol {where['protocol']}\n{data}", fontsize=10.5)

@@ -1,62 +1,73 @@
-"""What cross-validation says in sum: mean, standard deviation and range over all folds.
+"""How much depends on the split and the seed: the spread of the metrics over the folds.
 
-Reads `metrics/crossvalidation/`, of which it takes the seeds and folds that params.yaml names.
-Writes `metrics/crossvalidation.json`.
+Reads `metrics/details/crossvalidate.json`. Writes `metrics/details/stability.json`: for each
+metric its mean, standard deviation and range over all folds and seeds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.common import files, params, stage
+from stages.common import files, stage
+from stages.judging import scores
 
-FOLDER = Path("metrics/crossvalidation")
-METRICS = Path("metrics/crossvalidation.json")
-NOT_FIGURES = ("provenance", "seed", "fold", "images", "epochs", "kept_epoch")
+CROSSVALIDATION = Path("metrics/details/crossvalidate.json")
+DETAILS = Path("metrics/details/stability.json")
+_PROBABILITY = "probability "
 
 
-def summary(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """For every figure `mean`, `standard_deviation` (n - 1), `lowest` and `highest`.
+def fold_metrics(predictions: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """`accuracy` and the metrics of `scores.point_metrics` over all classes, of one fold."""
+    columns = [key for key in predictions[0] if key.startswith(_PROBABILITY)]
+    probabilities = np.array([[record[key] for key in columns] for record in predictions])
+    labels = np.array(
+        [columns.index(_PROBABILITY + record["actual"]) for record in predictions], np.int64
+    )
+    point = scores.point_metrics(labels, probabilities)
+    return {
+        "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
+        **{name: value for name, value in point.items() if name not in scores.PER_CLASS},
+    }
+
+
+def summary(records: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """For every metric `mean`, `standard_deviation` (n - 1), `lowest` and `highest`.
 
     Args:
-        records: Two or more, one a fold.
+        records: Two or more, one per fold.
     """
-    found = {}
-    for name in (key for key in records[0] if key not in NOT_FIGURES):
+    spread = {}
+    for name in records[0]:
         values = np.array([record[name] for record in records])
-        found[name] = {
+        spread[name] = {
             "mean": float(values.mean()),
             "standard_deviation": float(values.std(ddof=1)),
             "lowest": float(values.min()),
             "highest": float(values.max()),
         }
-    return found
+    return spread
 
 
 def main() -> None:
     """Runs the stage."""
-    settings = params.load().crossvalidate
-    records = [
-        files.read_json(FOLDER / f"seed-{seed}-fold-{fold}.json", "crossvalidate")
-        for seed in settings.seeds
-        for fold in settings.folds
-    ]
-    found = summary(records)
+    crossvalidation = files.read_json(CROSSVALIDATION, "crossvalidate")
+    folds = crossvalidation["folds"]
+    spread = summary([fold_metrics(fold["predictions"]) for fold in folds])
     files.write_json(
-        METRICS,
+        DETAILS,
         {
-            "provenance": records[0]["provenance"],
-            "folds": len(settings.folds),
-            "seeds": len(settings.seeds),
-            **found,
-            "records": records,
+            "data": crossvalidation["data"],
+            "folds": len({fold["fold"] for fold in folds}),
+            "seeds": len({fold["seed"] for fold in folds}),
+            "images": sum(len(fold["predictions"]) for fold in folds),
+            **spread,
         },
     )
-    accuracy = found["accuracy"]
+    accuracy = spread["accuracy"]
     print(
-        f"{len(records)} folds: accuracy {accuracy['mean']:.3f}, standard deviation "
+        f"{len(folds)} folds: accuracy {accuracy['mean']:.3f}, standard deviation "
         f"{accuracy['standard_deviation']:.3f}, {accuracy['lowest']:.3f} to "
         f"{accuracy['highest']:.3f}"
     )

@@ -2,43 +2,46 @@
 
 Reads `data/processed` (uses "train" and "validation"). Writes `models/classifier.keras`,
 `models/classifier.json` (what `predict` needs beside the network: class names, temperature,
-provenance), `metrics/train.json` (the original's four figures) and `metrics/history.json` (a
-record an epoch).
+provenance), `metrics/details/train.json` and `metrics/plots/history.json` (a record an epoch).
 """
 
 from pathlib import Path
 
-from stages.common import calibration, dataset, files, network, params, provenance, stage
+from stages.common import files, params, stage
+from stages.learning import dataset, network, temperature
+from stages.learning.settings import Preprocess, Train
 
-METRICS = Path("metrics/train.json")
-HISTORY = Path("metrics/history.json")
+DETAILS = Path("metrics/details/train.json")
+HISTORY = Path("metrics/plots/history.json")
 
 
 def main() -> None:
     """Runs the stage."""
-    settings = params.load()
-    origin = provenance.read()
+    settings = params.load(Train)
+    provenance = {
+        "data": dataset.provenance()["data"],
+        "protocol": params.load(Preprocess).validation,
+    }
     train, validation = dataset.load(["train"]), dataset.load(["validation"])
-    network.start(settings.train.seed, settings.train.threads)
-    trained, history, kept = network.fit(train, validation, settings.train, "train")
-    said = network.probabilities(trained, validation.pixels)
-    where = {"data": origin["data"], "protocol": settings.preprocess.validation}
+    network.start(settings.threads)
+    trained, history, kept = network.fit(train, validation, settings, "train")
+    probabilities = network.probabilities(trained, validation.pixels)
     network.save(trained, network.MODEL)
     files.write_json(
-        network.COMPANION,
+        network.METADATA,
         {
-            "provenance": where,
+            "provenance": provenance,
             "classes": train.classes,
-            "threads": settings.train.threads,
-            "temperature": calibration.fit_temperature(said, validation.labels),
+            "threads": settings.threads,
+            "temperature": temperature.fit(probabilities, validation.labels),
         },
     )
     files.write_json(HISTORY, history)
     final = {name: value for name, value in history[kept - 1].items() if name != "epoch"}
     files.write_json(
-        METRICS,
+        DETAILS,
         {
-            "provenance": where,
+            "provenance": provenance,
             "images": {"train": len(train), "validation": len(validation)},
             "parameters": trained.count_params(),
             "epochs": len(history),

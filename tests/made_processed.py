@@ -15,8 +15,8 @@ from PIL import Image
 
 from stages import evaluate, train
 from stages.common import files, params
-from stages.common.dataset import INDEX_COLUMNS, Images
-from stages.common.images import FRAME, SIZE
+from stages.learning.dataset import INDEX_COLUMNS, Images
+from stages.intake.decode import FRAME, SIZE
 
 REPOSITORY = Path(__file__).parents[1]
 CLASSES = ("Covid", "Normal", "Viral Pneumonia")

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from stages import audit
-from stages.common import copies, parallel
+from stages.common import parallel
+from stages.intake import copies
 from stages.common.errors import InputError
 from tests import made
 

@@ -10,8 +10,9 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from stages import crossvalidate
-from stages.common import network, params
-from stages.common.dataset import Images
+from stages.common import params
+from stages.learning import network
+from stages.learning.dataset import Images
 from stages.common.errors import InputError
 from tests import made_processed
 

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from sklearn import metrics
 
-from stages import evaluate, shortcuts, train
-from stages.common import calibration, dataset, network, params, scores
+from stages import baselines, evaluate, train
+from stages.common import params
+from stages.judging import calibration, scores
+from stages.learning import dataset, network
 from stages.common.errors import InputError
 from tests import made_processed
 

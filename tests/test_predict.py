@@ -12,7 +12,10 @@ import pytest
 from PIL import Image
 
 from stages import evaluate, predict
-from stages.common import calibration, images, network, stage
+from stages.common import stage
+from stages.intake import decode
+from stages.judging import calibration
+from stages.learning import network
 from stages.common.errors import InputError
 from tests import made_processed
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages import preprocess
-from stages.common import dataset, images, params
+from stages.common import params
+from stages.intake import decode
+from stages.learning import dataset
 from stages.common.errors import InputError
 from tests import made
 

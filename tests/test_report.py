@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from stages import report
-from stages.common import figures
+from stages.judging import drawing
 from stages.common.errors import InputError
 from tests import metrics_files
 

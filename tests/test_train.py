@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from stages import train
-from stages.common import calibration, dataset, network
+from stages.judging import calibration
+from stages.learning import dataset, network
 from stages.common.errors import InputError
 from tests import made_processed
 

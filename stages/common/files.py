@@ -65,7 +65,7 @@ def remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """Gives a temporary path to write a file or a folder to; renames it to `target` at the end.
 
     If the block raises, the temporary path is removed and whatever was at `target` stays: not
@@ -93,7 +93,7 @@ def whole(target: Path) -> Iterator[Path]:
 
 def write_text(target: Path, text: str) -> None:
     """Writes `text` as UTF-8 with plain line feeds, whole or not at all."""
-    with whole(target) as partial:
+    with atomic_write(target) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -106,7 +106,7 @@ def write_json(target: Path, value: Any) -> None:
 def write_csv(target: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Writes `rows` as CSV with a header line, in the order of `columns`."""
     with (
-        whole(target) as partial,
+        atomic_write(target) as partial,
         partial.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.DictWriter(file, columns, lineterminator="\n")

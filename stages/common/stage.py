@@ -54,21 +54,24 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
-def _watch_parents() -> None:
-    """Ends this process as soon as the `dvc` that started it is gone."""
-    watched = []
-    for ancestor in psutil.Process().parents()[:3]:  # dvc, with at most two shells in between
-        watched.append(ancestor)
-        with contextlib.suppress(psutil.Error):
-            if any(Path(word).name == "dvc" for word in ancestor.cmdline()[:3]):
-                break
-    else:
-        if os.getppid() == 1:
-            os._exit(1)  # it was killed before this watch began
-        return  # DVC is used as a library; its process is the caller's own business
+def _is_dvc(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any(Path(word).name == "dvc" for word in process.cmdline()[:3])
+    return False
+
+
+def _watch_dvc() -> None:
+    """Ends this process as soon as the `dvc` that started it is gone.
+
+    Where DVC is used as a library, its process is the caller's own business.
+    """
+    ancestors = psutil.Process().parents()[:3]  # dvc, with at most two shells in between
+    between = next((n for n, process in enumerate(ancestors) if _is_dvc(process)), None)
+    if between is None:
+        return
 
     def watch() -> None:
-        while all(_alive(ancestor) for ancestor in watched):
+        while all(_alive(process) for process in ancestors[: between + 1]):
             time.sleep(_WATCH_SECONDS)
         os._exit(1)  # at once, past every clean-up: the successor's outputs are not ours
 
@@ -130,7 +133,7 @@ def run(name: str, work: Callable[[], None]) -> None:
     """Runs a stage and exits: 0 done, 1 a fault of input, 130 Ctrl-C, 143 SIGTERM."""
     signal.signal(signal.SIGTERM, _terminate)
     if "DVC_ROOT" in os.environ:
-        _watch_parents()
+        _watch_dvc()
 
     def alone() -> None:
         with _alone(name):

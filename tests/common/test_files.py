@@ -25,7 +25,7 @@ def test_sha256(tmp_path: Path) -> None:
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
     target = tmp_path / "new folder" / "a.txt"
-    with files.whole(target) as partial:
+    with files.atomic_write(target) as partial:
         partial.write_text("half")
         assert not target.exists()
         assert partial.parent == target.parent
@@ -37,7 +37,7 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
 def test_a_fault_keeps_what_was_there(tmp_path: Path, fault: type[BaseException]) -> None:
     target = tmp_path / "a.txt"
     target.write_text("former")
-    with pytest.raises(fault), files.whole(target) as partial:  # noqa: PT012
+    with pytest.raises(fault), files.atomic_write(target) as partial:  # noqa: PT012
         partial.write_text("half")
         raise fault
     assert target.read_text() == "former"
@@ -48,7 +48,7 @@ def test_a_folder_replaces_another(tmp_path: Path) -> None:
     target = tmp_path / "data"
     target.mkdir()
     (target / "former").write_text("")
-    with files.whole(target) as partial:
+    with files.atomic_write(target) as partial:
         (partial / "new").mkdir(parents=True)
         assert everything(target) == {"former"}
     assert everything(tmp_path) == {"data", "data/new"}
@@ -59,7 +59,7 @@ def test_a_file_replaces_a_folder_and_the_other_way_round(tmp_path: Path) -> Non
     (target / "inner").mkdir(parents=True)
     files.write_text(target, "file")
     assert everything(tmp_path) == {"data"}
-    with files.whole(target) as partial:
+    with files.atomic_write(target) as partial:
         partial.mkdir()
     assert target.is_dir()
     assert everything(tmp_path) == {"data"}
@@ -79,7 +79,7 @@ def test_a_former_folder_is_whole_or_gone(tmp_path: Path, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", failing)
-        with pytest.raises(PermissionError), files.whole(target) as partial:
+        with pytest.raises(PermissionError), files.atomic_write(target) as partial:
             partial.mkdir()
     assert everything(tmp_path) == {"data", "data/former"}
 
@@ -88,7 +88,7 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
     target = tmp_path / "data"
     (files.partial_name(target) / "old").mkdir(parents=True)
     (tmp_path / ".data.former.partial" / "old").mkdir(parents=True)
-    with files.whole(target) as partial:
+    with files.atomic_write(target) as partial:
         assert not partial.exists()
         partial.mkdir()
     assert everything(tmp_path) == {"data"}
@@ -99,7 +99,7 @@ def test_in_a_dvc_project_nothing_half_written_lies_among_the_outputs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".dvc").mkdir()
-    with files.whole(Path("data/raw")) as partial:
+    with files.atomic_write(Path("data/raw")) as partial:
         partial.mkdir()
         assert partial.resolve().is_relative_to(tmp_path / ".dvc/tmp")
         assert everything(tmp_path / "data") == set()
@@ -133,7 +133,7 @@ def test_between_mounts_it_is_copied_beside_first(
 
     monkeypatch.setattr(os, "replace", between_mounts)
     for content in ("first", "second"):
-        with files.whole(Path("data")) as partial:
+        with files.atomic_write(Path("data")) as partial:
             partial.mkdir()
             (partial / content).write_text(content)
         assert everything(tmp_path / "data") == {content}

@@ -24,7 +24,7 @@ SLEEPING = """
     from stages.common import files, parallel, stage
 
     def work():
-        with files.whole(Path("out")) as partial:
+        with files.atomic_write(Path("out")) as partial:
             partial.mkdir()
             (partial / "half").write_text("")
             {wait}
@@ -462,7 +462,8 @@ def test_a_full_disk_when_the_network_is_saved_says_so(tmp_path: Path) -> None:
     code = """
         import subprocess
         from pathlib import Path
-        from stages.common import network, stage
+        from stages.common import stage
+from stages.learning import network
 
         network.start(0, 2)
         trained = network.build(3)

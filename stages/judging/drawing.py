@@ -1,0 +1,38 @@
+"""PNG figures with the same bytes each time."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stages.common import files
+
+DOTS_PER_INCH = 110
+
+
+@contextlib.contextmanager
+def drawing(target: Path, inches: tuple[float, float]) -> Iterator[Any]:
+    """Gives a matplotlib figure to draw on; writes it as PNG, whole or not at all.
+
+    No settings of the user's are read, no date or version is written into the file, and a dollar
+    sign is a dollar sign.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams["text.parse_math"] = False
+        figure = Figure(figsize=inches, dpi=DOTS_PER_INCH, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        with files.atomic_write(target) as partial:
+            figure.savefig(partial, format="png", metadata={"Software": None})
+
+
+def rectangle(left: float, top: float, width: float, height: float, **style: Any) -> Any:
+    """An unfilled rectangle, to be added to axes."""
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((left, top), width, height, fill=False, **style)

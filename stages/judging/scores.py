@@ -1,0 +1,304 @@
+"""How good a classifier is, each metric with its 95 % interval.
+
+scikit-learn and SciPy compute; only the replicates of the bootstrap are NumPy's, for speed.
+
+Proportions (accuracy, sensitivity, specificity, precision) have Wilson's interval (Wilson 1927),
+which takes images for independent: without leaks they are, among all test images there may be
+copies, which make it a little too narrow. The rest has the percentile interval of a bootstrap (Efron 1979) that
+draws groups, not images, because copies of one radiograph are not independent; it draws within
+each class, so that no replicate lacks one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.common.errors import InputError
+from stages.judging import calibration
+from stages.learning.dataset import Images
+
+PER_CLASS = ("sensitivity", "specificity", "precision", "f1", "auroc")
+PROPORTIONS = ("sensitivity", "specificity", "precision")
+CONFIDENCE = 0.95
+_AT_ONCE = 100  # replicates, so that memory does not grow with their number
+
+
+def wilson(successes: int, trials: int) -> list[float]:
+    """Wilson's 95 % interval of a proportion, [low, high]; [0, 1] where nothing was tried."""
+    from scipy.stats import binomtest
+
+    if trials == 0:
+        return [0.0, 1.0]
+    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    return [float(interval.low), float(interval.high)]
+
+
+def accuracy_with_interval(correct: np.ndarray) -> dict[str, Any]:
+    """`images`, `accuracy`, `accuracy_low` and `accuracy_high` from a bool array, (n,)."""
+    low, high = wilson(int(correct.sum()), len(correct))
+    return {
+        "images": len(correct),
+        "accuracy": float(correct.mean()),
+        "accuracy_low": low,
+        "accuracy_high": high,
+    }
+
+
+def in_words(result: Mapping[str, Any]) -> str:
+    """A line on what `accuracy_with_interval` gave."""
+    return (
+        f"accuracy {result['accuracy']:.3f} [{result['accuracy_low']:.3f}, "
+        f"{result['accuracy_high']:.3f}] on {result['images']} test images"
+    )
+
+
+def point_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """Every metric without its interval.
+
+    Args:
+        labels: int64, (n,), each of the classes at least once and not alone.
+        probabilities: float64, (n, classes), rows sum to 1.
+
+    Returns:
+        `loss` (cross-entropy, nats), `brier` (0 to 2, summed over classes), `macro_<metric>`,
+        and under <metric> for each of PER_CLASS an array (classes,). A precision of which
+        nothing was predicted counts as 0.
+    """
+    from sklearn import metrics
+
+    classes = np.arange(probabilities.shape[1])
+    predicted = probabilities.argmax(axis=1)
+    precision, sensitivity, f1, _ = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=classes, zero_division=0
+    )
+    counts = metrics.multilabel_confusion_matrix(labels, predicted, labels=classes)
+    per_class = {
+        "sensitivity": sensitivity,
+        "specificity": counts[:, 0, 0] / counts[:, 0].sum(axis=1),
+        "precision": precision,
+        "f1": f1,
+        "auroc": np.array(
+            [
+                metrics.roc_auc_score(labels == number, probabilities[:, number])
+                for number in classes
+            ]
+        ),
+    }
+    return {
+        "loss": float(metrics.log_loss(labels, probabilities, labels=classes)),
+        "brier": float(
+            metrics.brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)
+        ),
+        **{f"macro_{name}": float(values.mean()) for name, values in per_class.items()},
+        **per_class,
+    }
+
+
+def _auroc(actual: np.ndarray, scores: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """float64, (replicates,): the share of pairs in the right order (Mann and Whitney 1947).
+
+    Ties count half. All sums are of whole and half numbers, and so exact in any order.
+
+    Args:
+        actual: bool, (n,), whether an image is of the class.
+        scores: float64, (n,), 0 to 1, the probability of the class.
+        times: float64, (replicates, n), whole numbers.
+    """
+    order = np.argsort(scores, kind="stable")
+    ties = np.flatnonzero(np.diff(scores[order], prepend=-1))  # where a new value begins
+    own, other = (
+        np.add.reduceat(np.where(of_it[order], times[:, order], 0), ties, axis=1)
+        for of_it in (actual, ~actual)
+    )
+    below = np.cumsum(other, axis=1) - other / 2
+    return np.asarray((own * below).sum(axis=1) / (own.sum(axis=1) * other.sum(axis=1)))
+
+
+def _replicate_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, times: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The same as `point_metrics`, of many replicates at once.
+
+    scikit-learn computes one replicate a call, a thousand in seconds; this takes milliseconds.
+
+    Args:
+        labels: int64, (n,).
+        probabilities: float64, (n, classes).
+        times: float64, (replicates, n), whole numbers: how often a replicate has an image.
+
+    Returns:
+        Arrays (replicates,), and (replicates, classes) for PER_CLASS.
+    """
+    one_hot = np.eye(probabilities.shape[1])
+    actual, predicted = one_hot[labels], one_hot[probabilities.argmax(axis=1)]
+    images = times.sum(axis=1, keepdims=True)
+    positive, called, hit = times @ actual, times @ predicted, times @ (actual * predicted)
+    per_class = {
+        "sensitivity": hit / positive,
+        "specificity": (images - positive - called + hit) / (images - positive),
+        "precision": hit / np.maximum(called, 1),
+        "f1": 2 * hit / (positive + called),
+        "auroc": np.stack(
+            [
+                _auroc(labels == number, probabilities[:, number], times)
+                for number in range(len(one_hot))
+            ],
+            axis=1,
+        ),
+    }
+    least = np.finfo(np.float64).eps
+    losses = -np.log(np.clip((probabilities * actual).sum(axis=1), least, 1 - least))
+    briers = ((probabilities - actual) ** 2).sum(axis=1)
+    # no matrix product here: the order in which BLAS adds, and so the last bit, is the machine's
+    return {
+        "loss": (times * losses).sum(axis=1) / images[:, 0],
+        "brier": (times * briers).sum(axis=1) / images[:, 0],
+        **{f"macro_{name}": values.mean(axis=1) for name, values in per_class.items()},
+        **per_class,
+    }
+
+
+def _draw(labels: np.ndarray, groups: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each replicate has each image, float64, (at most _AT_ONCE, n) at a time."""
+    strata = []
+    for label in np.unique(labels):
+        positions = np.flatnonzero(labels == label)
+        names, group_of = np.unique(groups[positions], return_inverse=True)
+        strata.append((positions, len(names), group_of))
+    generator = np.random.default_rng(seed)
+    for begin in range(0, samples, _AT_ONCE):
+        times = np.zeros((min(_AT_ONCE, samples - begin), len(labels)))
+        for replicate in times:
+            for positions, count, group_of in strata:
+                drawn = generator.integers(count, size=count)
+                replicate[positions] = np.bincount(drawn, minlength=count)[group_of]
+        yield times
+
+
+def _bootstrap(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, samples: int, seed: int
+) -> dict[str, np.ndarray]:
+    """For each of the point metrics its values over the replicates, (samples, ...)."""
+    parts = [
+        _replicate_metrics(labels, probabilities, times)
+        for times in tqdm(
+            _draw(labels, groups, samples, seed),
+            "bootstrap",
+            -(-samples // _AT_ONCE),
+            disable=None,
+        )
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def metrics_with_intervals(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    classes: Sequence[str],
+    samples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Every metric with its 95 % interval, as it goes into a details file.
+
+    Args:
+        labels: int64, (n,), positions in `classes`.
+        probabilities: float64, (n, classes).
+        groups: int64, (n,); images of one group show the same radiograph.
+        classes: Their names.
+        samples: Replicates of the bootstrap.
+        seed: Of the bootstrap.
+
+    Returns:
+        `images`, `accuracy`, `accuracy_low`, `accuracy_high`, the macro means, `loss`, `brier`,
+        `intervals` ([low, high] by metric) and `classes` (the same for each class).
+    """
+    from sklearn import metrics
+
+    predicted = probabilities.argmax(axis=1)
+    point = point_metrics(labels, probabilities)
+    replicates = _bootstrap(labels, probabilities, groups, samples, seed)
+    bounds = {
+        name: np.percentile(values, [2.5, 97.5], axis=0).tolist()
+        for name, values in replicates.items()
+    }
+    counts = metrics.multilabel_confusion_matrix(
+        labels, predicted, labels=np.arange(len(classes))
+    ).tolist()
+    overall = [name for name in point if name not in PER_CLASS]
+    by_class = {}
+    for number, name in enumerate(classes):
+        (negative, false_alarm), (missed, hit) = counts[number]
+        by_class[name] = {
+            "images": hit + missed,
+            **{metric: float(point[metric][number]) for metric in PER_CLASS},
+            "intervals": {
+                "sensitivity": wilson(hit, hit + missed),
+                "specificity": wilson(negative, negative + false_alarm),
+                "precision": wilson(hit, hit + false_alarm),
+                **{
+                    metric: [bounds[metric][0][number], bounds[metric][1][number]]
+                    for metric in PER_CLASS
+                    if metric not in PROPORTIONS
+                },
+            },
+        }
+    accuracy = accuracy_with_interval(predicted == labels)
+    return {
+        **accuracy,
+        **{name: point[name] for name in overall},
+        "intervals": {
+            "accuracy": [accuracy["accuracy_low"], accuracy["accuracy_high"]],
+            **{name: bounds[name] for name in overall},
+        },
+        "classes": by_class,
+    }
+
+
+def leak_free(groups: np.ndarray, leaked: np.ndarray) -> np.ndarray:
+    """The positions (int64) of the images that can be judged without a leak.
+
+    Args:
+        groups: int64, (n,).
+        leaked: bool, (n,): whether a copy stands in train or validation.
+
+    Returns:
+        The first image of each group of which no copy was trained on, in order.
+    """
+    _, first = np.unique(groups, return_index=True)
+    return np.sort(first[~np.isin(groups[first], groups[leaked])])
+
+
+def headline_positions(images: Images) -> dict[str, np.ndarray]:
+    """Which test images count (positions, int64) for each of the two answers to "how good".
+
+    `all_test` is every test image, as everybody reports it; `leak_free` one image per radiograph,
+    none of them seen in training.
+
+    Raises:
+        InputError: without the leaks, a class has no image left.
+    """
+    clean = leak_free(images.table["group"].to_numpy(), images.table["leaked"].to_numpy())
+    missing = set(range(len(images.classes))) - set(images.labels[clean].tolist())
+    if missing:
+        name = images.classes[min(missing)]
+        raise InputError(
+            f"class {name!r}: every test image has a copy in train/, so nothing can be said of "
+            "it without a leak. Add test images that are no copies; metrics/details/audit.json "
+            "lists them."
+        )
+    return {"all_test": np.arange(len(images)), "leak_free": clean}
+
+
+def calibration_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """`loss`, `brier` and `expected_calibration_error` of probabilities (n, classes)."""
+    point = point_metrics(labels, probabilities)
+    return {
+        "loss": point["loss"],
+        "brier": point["brier"],
+        "expected_calibration_error": calibration.expected_error(
+            calibration.reliability(probabilities, labels)
+        ),
+    }

@@ -1,0 +1,143 @@
+"""The preprocessed images as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from stages.common import files
+from stages.common.errors import InputError
+
+if TYPE_CHECKING:  # slow to import, and `preprocess` does without
+    import pandas as pd
+
+SIZE = 200
+"""Width and height, in pixels, of every image that the network gets."""
+PROCESSED = Path("data/processed")
+INDEX_COLUMNS = ("file", "source", "use", "class", "group", "leaked")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images that are used for the same thing.
+
+    Attributes:
+        pixels: uint8, (n, SIZE, SIZE, 3), 0 to 255.
+        labels: int64, (n,), positions in `classes`.
+        classes: The names of all classes, sorted.
+        table: One row an image, the columns of INDEX_COLUMNS; `group` int64, `leaked` bool.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, positions: np.ndarray) -> Images:
+        """The images at `positions` (int64), in that order."""
+        return Images(
+            self.pixels[positions],
+            self.labels[positions],
+            self.classes,
+            self.table.iloc[positions].reset_index(drop=True),
+        )
+
+    @property
+    def one_hot(self) -> np.ndarray:
+        """float32, (n, classes): 1 at the label, 0 elsewhere."""
+        return np.asarray(np.eye(len(self.classes), dtype=np.float32)[self.labels])
+
+
+def provenance() -> dict[str, Any]:
+    """Where the images come from: `source`, `data` (a line for people), `licence`, `files`.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    origin: dict[str, Any] = files.read_json(PROCESSED / "provenance.json", "preprocess")
+    return origin
+
+
+def read_index(folder: Path = PROCESSED) -> pd.DataFrame:
+    """The table of what `preprocess` made, one row an image and use.
+
+    Raises:
+        InputError: the table is missing or damaged.
+    """
+    import pandas as pd
+
+    path = folder / "index.csv"
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not there; the stage `preprocess` writes it. Run `dvc repro preprocess`."
+        )
+    try:
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8", index_col=False
+        )
+        if tuple(table.columns) != INDEX_COLUMNS:
+            raise ValueError(f"its columns are {', '.join(table.columns)}")
+        return table.assign(group=table["group"].astype(np.int64), leaked=table["leaked"] == "yes")
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not the table that the stage `preprocess` writes ({error}). "
+            "Run `dvc repro --force preprocess`."
+        ) from None
+
+
+def load(uses: Sequence[str], folder: Path = PROCESSED) -> Images:
+    """Loads all images for the given uses ("train", "validation", "test").
+
+    Memory: 120,000 bytes an image.
+
+    Raises:
+        InputError: the table is missing or damaged, or an image that it names is.
+    """
+    table = read_index(folder)
+    classes = tuple(sorted(set(table["class"])))
+    table = table[table["use"].isin(uses)].reset_index(drop=True)
+    pixels = np.empty((len(table), SIZE, SIZE, 3), np.uint8)
+    for position, name in enumerate(table["file"]):
+        try:
+            with Image.open(folder / name, formats=["PNG"]) as image:
+                if (image.mode, image.size) != ("RGB", (SIZE, SIZE)):
+                    raise ValueError(f"found {image.width} x {image.height} {image.mode}")
+                pixels[position] = np.asarray(image)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(
+                f"{folder / name}: expected a PNG of {SIZE} x {SIZE} RGB as `preprocess` writes "
+                f"it ({error}). Run `dvc repro --force preprocess`."
+            ) from None
+    labels = np.array([classes.index(name) for name in table["class"]], np.int64)
+    return Images(pixels, labels, classes, table)
+
+
+def prediction_records(images: Images, probabilities: np.ndarray) -> list[dict[str, Any]]:
+    """One record per image: file, actual and predicted class, probability of each class."""
+    return [
+        {
+            "file": source,
+            "actual": images.classes[label],
+            "predicted": images.classes[int(row.argmax())],
+            "leaked": bool(leaked),
+            **{
+                f"probability {name}": float(value)
+                for name, value in zip(images.classes, row, strict=True)
+            },
+        }
+        for source, label, leaked, row in zip(
+            images.table["source"],
+            images.labels,
+            images.table["leaked"],
+            probabilities,
+            strict=True,
+        )
+    ]

@@ -1,0 +1,304 @@
+"""The network of the original system: built, trained, saved and loaded, the same bits each time.
+
+TensorFlow is imported inside the functions, so that importing this module stays cheap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.common import files
+from stages.common.errors import InputError
+from stages.learning.dataset import SIZE
+from stages.learning.settings import Train
+
+if TYPE_CHECKING:  # it imports pandas, which `predict` does without
+    from stages.learning.dataset import Images
+
+MODEL = Path("models/classifier.keras")
+METADATA = Path("models/classifier.json")
+"""The class names and the temperature, which travel with the model."""
+
+LAST_CONVOLUTION = "conv2d_2"
+_PREDICTION_BATCH = 32
+_ALL_WELL = b"\0all well"
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Holds back what TensorFlow's start writes straight to file descriptor 2.
+
+    If the block raises, or the process is aborted in it (by a TensorFlow that wants a processor
+    with AVX, say), what was held back is shown after all: a child process holds it, and shows it
+    unless it is told at the end that all went well.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(writer)
+        with os.fdopen(reader, "rb") as held:
+            text = held.read()
+        if not text.endswith(_ALL_WELL):
+            os.write(kept, text)
+        os._exit(0)
+    os.close(reader)
+    os.dup2(writer, 2)
+    os.close(writer)
+    try:
+        yield
+        os.write(2, _ALL_WELL)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.waitpid(child, 0)
+
+
+def start(threads: int) -> Any:
+    """Imports TensorFlow for runs that repeat to the bit, on the CPU; returns the module.
+
+    The bits depend on the number of threads inside an operation and on oneDNN, so both are
+    fixed; they also depend on the processor's instruction set, which can't be.
+    """
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with _quiet_start():
+        import keras
+        import tensorflow
+
+        if tensorflow.config.threading.get_intra_op_parallelism_threads() != threads:
+            tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+            tensorflow.config.threading.set_inter_op_parallelism_threads(1)
+        tensorflow.config.experimental.enable_op_determinism()
+        tensorflow.config.list_logical_devices()
+    # the user's ~/.keras/keras.json may say otherwise
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    return tensorflow
+
+
+def build(classes: int) -> Any:
+    """The original's network: 1,089,683 parameters for three classes, layer names included.
+
+    Takes (n, SIZE, SIZE, 3), 0 to 255, and scales it itself, so that nobody can forget to;
+    gives probabilities, float32, (n, classes).
+    """
+    import keras
+
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            layers.Input((SIZE, SIZE, 3), name="image"),
+            layers.Rescaling(1 / 255, name="rescaling"),
+            layers.Conv2D(8, 3, activation="relu", name="conv2d"),
+            layers.MaxPooling2D(2, name="max_pooling2d"),
+            layers.Conv2D(16, 3, activation="relu", name="conv2d_1"),
+            layers.MaxPooling2D(2, name="max_pooling2d_1"),
+            layers.Conv2D(32, 3, activation="relu", name=LAST_CONVOLUTION),
+            layers.MaxPooling2D(2, name="max_pooling2d_2"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(64, activation="relu", name="dense"),
+            layers.Dense(classes, activation="softmax", name="dense_1"),
+        ],
+        name="classifier",
+    )
+
+
+def fit(
+    train: Images, validation: Images, settings: Train, label: str
+) -> tuple[Any, list[dict[str, float]], int]:
+    """Trains a new network as the original was trained; `start` has been called.
+
+    Args:
+        train: What it learns from. Partial batches count.
+        validation: What early stopping watches.
+        settings: The group `train` of params.yaml.
+        label: Stands before the progress bar.
+
+    Returns:
+        The network; a record an epoch (epoch from 1, accuracy, loss, val_accuracy, val_loss);
+        and the number of the epoch whose weights the network has.
+
+    Raises:
+        InputError: A batch is larger than the training set, or the loss or a weight is no longer a
+            number.
+    """
+    import keras
+
+    if settings.batch_size > len(train):
+        raise InputError(
+            f"train.batch_size: found {settings.batch_size}, expected at most {len(train)}, "
+            "the number of training images. Lower it in params.yaml."
+        )
+    keras.utils.set_random_seed(settings.seed)
+    network = build(len(train.classes))
+    network.compile(
+        optimizer=keras.optimizers.get(
+            {
+                "class_name": settings.optimizer,
+                "config": {"learning_rate": settings.learning_rate},
+            }
+        ),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    stopping = keras.callbacks.EarlyStopping(
+        monitor=settings.monitor,
+        mode=settings.mode,
+        patience=settings.patience,
+        min_delta=settings.min_delta,
+        restore_best_weights=settings.weights == "best",
+    )
+    log = network.fit(
+        train.pixels,
+        train.one_hot,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        validation_data=(validation.pixels, validation.one_hot),
+        callbacks=[_finite(network, settings), stopping, _progress(label, settings.epochs)],
+        verbose=0,
+    ).history
+    history = [
+        {
+            "epoch": epoch,
+            **{
+                name: log[name][epoch - 1]
+                for name in ("accuracy", "loss", "val_accuracy", "val_loss")
+            },
+        }
+        for epoch in range(1, len(log["loss"]) + 1)
+    ]
+    kept = stopping.best_epoch + 1 if settings.weights == "best" else len(history)
+    return network, history, kept
+
+
+def _finite(network: Any, settings: Train) -> Any:
+    """A Keras callback that ends a training whose loss or weights are no longer numbers.
+
+    The weights too, because ReLU and pooling turn what is no number into 0: a network whose
+    convolutions are lost still has a loss.
+    """
+    import keras
+
+    def check(epoch: int, logs: dict[str, float]) -> None:
+        if not all(
+            np.isfinite(values).all() for values in [*logs.values(), *network.get_weights()]
+        ):
+            raise InputError(
+                f"train.learning_rate: found {settings.learning_rate}, with which the loss or the "
+                f"weights were no longer numbers after epoch {epoch + 1}; expected a lower one. "
+                "Lower it in params.yaml."
+            )
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=check)
+
+
+def _progress(label: str, epochs: int) -> Any:
+    """A Keras callback that shows a progress bar, on terminals only."""
+    import keras
+    from tqdm import tqdm
+
+    class Progress(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.bar = tqdm(desc=label, total=epochs, unit="epoch", disable=None)
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.bar.set_postfix({name: f"{value:.3f}" for name, value in (logs or {}).items()})
+            self.bar.update()
+
+        def on_train_end(self, logs: Any = None) -> None:
+            self.bar.close()
+
+    return Progress()
+
+
+def probabilities(network: Any, pixels: np.ndarray) -> np.ndarray:
+    """float64, (n, classes): the probabilities of uint8 images (n, SIZE, SIZE, 3).
+
+    An image gets the same bits alone and among others: the bits depend on the size of a batch,
+    not on the place in it, so the last batch is filled up.
+    """
+    result = np.empty((len(pixels), network.output_shape[-1]), np.float64)
+    for start in range(0, len(pixels), _PREDICTION_BATCH):
+        part = pixels[start : start + _PREDICTION_BATCH]
+        batch = np.zeros((_PREDICTION_BATCH, *part.shape[1:]), np.uint8)
+        batch[: len(part)] = part
+        result[start : start + len(part)] = network.predict_on_batch(batch)[: len(part)]
+    return np.asarray(result / result.sum(axis=1, keepdims=True))  # to more places than float32 has
+
+
+def save(network: Any, target: Path) -> None:
+    """Saves as .keras, whole or not at all, with the same bytes for the same network.
+
+    Keras writes the date, the time of a zip member and running object numbers into the file;
+    these are replaced by constants. The optimizer's state, two thirds of the file, is left out.
+    """
+    bare = build(network.output_shape[-1])
+    bare.set_weights(network.get_weights())
+    with files.atomic_write(target) as partial, tempfile.TemporaryDirectory() as scratch:
+        plain = Path(scratch) / "plain.keras"
+        bare.save(plain)
+        with zipfile.ZipFile(plain) as source, zipfile.ZipFile(partial, "w") as normal:
+            for name in sorted(source.namelist()):
+                content = source.read(name)
+                if name.endswith(".json"):
+                    content = json.dumps(_normalised(json.loads(content))).encode()
+                normal.writestr(zipfile.ZipInfo(name, _ZIP_TIME), content)
+
+
+def _normalised(value: Any) -> Any:
+    """The same JSON value without dates and running object numbers."""
+    if isinstance(value, dict):
+        return {
+            key: "1980-01-01@00:00:00" if key == "date_saved" else _normalised(inner)
+            for key, inner in value.items()
+            if key != "shared_object_id"
+        }
+    if isinstance(value, list):
+        return [_normalised(inner) for inner in value]
+    return value
+
+
+def load(path: Path = MODEL) -> Any:
+    """Loads a network that `save` wrote; `start` has been called.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    import keras
+
+    if not path.is_file():
+        raise InputError(f"{path} is not there; the stage `train` writes it. Run `dvc repro`.")
+    try:
+        return keras.saving.load_model(path)
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        detail = " ".join(str(error).split())
+        raise InputError(
+            f"{path} is no trained network that can be loaded ({detail}). "
+            "Run `dvc repro --force train`."
+        ) from None
+
+
+def read_metadata(path: Path = METADATA) -> dict[str, Any]:
+    """`classes`, `temperature`, `threads` and `provenance` of the model beside it.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    metadata: dict[str, Any] = files.read_json(path, "train")
+    return metadata

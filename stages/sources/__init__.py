@@ -1,0 +1,1 @@
+"""What `download` draws on: phantoms, archives, Kaggle."""

@@ -1,0 +1,308 @@
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance, ImageOps
+
+from stages.common import parallel
+from stages.intake import copies
+from stages.intake.copies import Pair
+
+SIZE = (400, 360)
+
+
+def chest(seed: int) -> Image.Image:
+    """Something like a radiograph: the same large shapes for all, details of its own."""
+    random = np.random.default_rng(seed)
+    width, height = SIZE
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    grey = np.full((height, width), 170.0)
+    for side in (-1, 1):
+        middle = side * random.normal(0.45, 0.03), random.normal(0, 0.03)
+        far = ((x - middle[0]) / 0.32) ** 2 + ((y - middle[1]) / 0.7) ** 2
+        grey -= 110 / (1 + np.exp(12 * (far - 1)))
+    grey += 30 * np.exp(-(((x + 0.15) / 0.3) ** 2) - ((y - 0.35) / 0.3) ** 2)  # the heart
+    grey += 14 * np.sin(random.uniform(16, 24) * (y + 0.3 * x * x + random.uniform(0, 1)))
+    for lumps in (8, 16, 32):
+        noise = Image.fromarray(random.standard_normal((lumps, lumps), dtype=np.float32))
+        grey += 40 / lumps**0.5 * np.asarray(noise.resize(SIZE, Image.Resampling.BICUBIC))
+    return Image.fromarray(np.uint8(np.clip(grey, 0, 255)))
+
+
+def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file)
+
+
+def cropped(image: Image.Image, *shares: float) -> Image.Image:
+    left, top, right, bottom = shares
+    width, height = image.size
+    return image.crop(
+        (
+            round(left * width),
+            round(top * height),
+            round((1 - right) * width),
+            round((1 - bottom) * height),
+        )
+    )
+
+
+def scaled(image: Image.Image, across: float, down: float) -> Image.Image:
+    return image.resize((round(image.width * across), round(image.height * down)))
+
+
+def windowed(image: Image.Image, brightness: float, contrast: float, gamma: float) -> Image.Image:
+    curved = image.point([round(255 * (value / 255) ** gamma) for value in range(256)])
+    bright = ImageEnhance.Brightness(curved).enhance(brightness)
+    return ImageEnhance.Contrast(bright).enhance(contrast)
+
+
+TRANSFORMED: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "re-encoded": lambda image: jpeg(image, 40),
+    "colour": lambda image: image.convert("RGB"),
+    "half": lambda image: scaled(image, 0.5, 0.5),
+    "enlarged": lambda image: scaled(image, 1.6, 1.6),
+    "aspect lost": lambda image: scaled(image, 0.8, 1.2),
+    "cropped all round": lambda image: cropped(image, 0.07, 0.07, 0.07, 0.07),
+    "cropped aside": lambda image: cropped(image, 0.1, 0.0, 0.02, 0.08),
+    "cropped below": lambda image: cropped(image, 0.0, 0.0, 0.0, 0.15),
+    "brighter": lambda image: windowed(image, 1.15, 1.0, 1.0),
+    "less contrast": lambda image: windowed(image, 1.0, 0.6, 1.0),
+    "gamma": lambda image: windowed(image, 1.0, 1.0, 1.5),
+    "everything": lambda image: jpeg(
+        windowed(scaled(cropped(image, 0.06, 0.02, 0.0, 0.07), 0.6, 0.55), 0.9, 1.2, 0.8), 50
+    ),
+}
+
+
+def hashes(images: list[Image.Image]) -> list[str]:
+    return [hashlib.sha256(image.convert("RGB").tobytes()).hexdigest() for image in images]
+
+
+def found_among(images: list[Image.Image]) -> list[Pair]:
+    names = [str(number) for number in range(len(images))]
+    return copies.find(names, hashes(images), [copies.fingerprint(image) for image in images])
+
+
+@pytest.fixture(scope="module")
+def others() -> list[copies.Fingerprint]:
+    """Of forty different chests."""
+    return parallel.each(lambda seed: copies.fingerprint(chest(seed)), range(100, 140), "chests")
+
+
+def in_company(images: list[Image.Image], others: list[copies.Fingerprint]) -> list[Pair]:
+    """What is found where other chests could be mistaken for those of the images."""
+    prints = others + [copies.fingerprint(image) for image in images]
+    names = [str(number) for number in range(len(prints))]
+    return copies.find(names, names, prints)
+
+
+@pytest.mark.parametrize("kind", TRANSFORMED)
+def test_a_transformed_picture_is_a_copy_of_its_original_alone(kind, others):
+    for seed in (1, 2):
+        original = chest(seed)
+        pairs = in_company([original, TRANSFORMED[kind](original)], others)
+        assert [(pair.first, pair.second, pair.kind) for pair in pairs] == [(40, 41, "near")]
+        assert copies.SIMILAR <= pairs[0].similarity <= 1
+
+
+def test_two_crops_of_one_picture_are_copies_without_their_original(others):
+    original = chest(3)
+    crops = [cropped(original, 0.07, 0.0, 0.0, 0.06), cropped(original, 0.0, 0.05, 0.07, 0.0)]
+    assert [(pair.first, pair.second) for pair in in_company(crops, others)] == [(40, 41)]
+
+
+def test_a_mirrored_picture_is_no_copy(others):
+    original = chest(4)
+    turned = [ImageOps.mirror(original), ImageOps.flip(original), original.rotate(180)]
+    assert in_company([original, *turned], others) == []
+
+
+def test_a_picture_that_differs_in_its_details_is_no_copy(others):
+    """The same large shapes, as of one patient on another day."""
+    large = [chest(seed).reduce(12).resize(SIZE, Image.Resampling.BICUBIC) for seed in (5, 5)]
+    random = np.random.default_rng(5)
+    images = []
+    for image in large:
+        noise = random.standard_normal((90, 100), dtype=np.float32)
+        detail = np.asarray(Image.fromarray(noise).resize(SIZE, Image.Resampling.BICUBIC))
+        images.append(Image.fromarray(np.uint8(np.clip(np.asarray(image) + 9 * detail, 0, 255))))
+    coarse = [np.asarray(image.reduce(20), float).ravel() for image in images]
+    assert np.corrcoef(coarse)[0, 1] > 0.98
+    assert in_company(images, others) == []
+
+
+def test_equal_bytes_and_pixels_are_told_from_near_copies():
+    image, other = chest(6), chest(7)
+    images = [image, other, image, image, jpeg(image, 60)]
+    prints = [copies.fingerprint(each) for each in images]
+    pairs = copies.find(["a", "b", "a", "c", "d"], hashes(images), prints)
+    assert [(pair.first, pair.second, pair.kind) for pair in pairs] == [
+        (0, 2, "bytes"),
+        (0, 3, "pixels"),
+        (0, 4, "near"),
+    ]
+    assert pairs[0].similarity == pairs[1].similarity == 1
+    assert copies.groups(5, pairs) == [0, 1, 0, 0, 0]
+
+
+def test_nothing_is_found_among_none_and_one():
+    assert copies.find([], [], []) == []
+    assert found_among([chest(8)]) == []
+
+
+def test_blank_pictures_are_copies_only_if_equal():
+    blanks = [Image.new("L", (64, 64), grey) for grey in (0, 128, 0)]
+    specks = [image.copy() for image in blanks[:2]]
+    specks[0].putpixel((30, 30), 1)
+    specks[1].putpixel((30, 30), 129)
+    found = found_among([*blanks, *specks])
+    assert [(pair.first, pair.second, pair.kind) for pair in found] == [(0, 2, "pixels")]
+
+
+def test_pictures_of_any_size_and_shape_are_taken():
+    images = [Image.new("L", size, 90) for size in ((32, 32), (2000, 40), (40, 1500))]
+    images += [scaled(chest(9), 0.1, 0.1), chest(9).resize((3000, 2500))]
+    assert all(copies.fingerprint(image).hashes.shape == (36, 4) for image in images)
+
+
+def test_the_order_of_the_files_and_the_number_of_threads_change_nothing(others, monkeypatch):
+    original = chest(10)
+    images = [make(original) for make in TRANSFORMED.values()]
+    prints = [*others, *(copies.fingerprint(image) for image in images)]
+    names = [str(number) for number in range(len(prints))]
+    pairs = copies.find(names, names, prints)
+    monkeypatch.setattr(parallel, "available_cores", lambda: 1)
+    assert copies.find(names, names, prints) == pairs
+    order = np.random.default_rng(1).permutation(len(prints)).tolist()
+    shuffled = copies.find(names, names, [prints[number] for number in order])
+    assert all(pair.first < pair.second for pair in shuffled)
+    joined = copies.groups(len(prints), shuffled)
+    group = dict(zip(order, joined, strict=True))
+    assert len({group[number] for number in range(40, 52)}) == 1
+    assert len(set(joined)) == 41
+    assert pairs == sorted(pairs, key=lambda pair: (pair.first, pair.second))
+
+
+def test_many_frames_of_one_picture_end_in_one_group_at_bounded_cost(monkeypatch):
+    frame = copies.fingerprint(chest(11))
+    random = np.random.default_rng(11)
+    frames = [
+        replace(frame, fine=frame.fine + random.integers(-3, 4, frame.fine.shape, np.int8))
+        for _ in range(300)
+    ]
+    compared = []
+    similarities = copies._similarities
+
+    def counted(prints, candidates, chosen):
+        compared.extend(chosen)
+        return similarities(prints, candidates, chosen)
+
+    monkeypatch.setattr(copies, "_similarities", counted)
+    names = [str(number) for number in range(len(frames))]
+    pairs = copies.find(names, names, frames)
+    assert set(copies.groups(len(frames), pairs)) == {0}
+    assert len(compared) <= 2 * len(frames)
+
+
+def test_many_equal_files_are_joined_without_listing_every_pair():
+    same = copies.fingerprint(chest(12))
+    pairs = copies.find(["a"] * 1000, ["b"] * 1000, [same] * 1000)
+    assert len(pairs) == 999
+    assert set(copies.groups(1000, pairs)) == {0}
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> tuple[int, list[Pair]]:
+    count = draw(st.integers(1, 30))
+    number = st.integers(0, count - 1)
+    ends = draw(st.lists(st.tuples(number, number).filter(lambda pair: pair[0] < pair[1])))
+    return count, [Pair(first, second, "near", 0.9) for first, second in ends]
+
+
+@given(graphs())
+def test_groups_are_the_finest_that_join_every_pair(graph):
+    count, pairs = graph
+    found = copies.groups(count, pairs)
+    assert len(found) == count
+    assert all(found[pair.first] == found[pair.second] for pair in pairs)
+    firsts = list(dict.fromkeys(found))
+    assert firsts == list(range(len(firsts)))  # numbered in the order of their first files
+    separate = [{number} for number in range(count)]
+    for pair in pairs:
+        one, other = separate[pair.first], separate[pair.second]
+        if one is not other:
+            one |= other
+            for number in other:
+                separate[number] = one
+    assert len({id(each) for each in separate}) == len(firsts)
+
+
+@given(graphs(), st.randoms(use_true_random=False))
+def test_groups_do_not_depend_on_the_order_of_pairs(graph, random):
+    count, pairs = graph
+    shuffled = random.sample(pairs, len(pairs))
+    assert copies.groups(count, shuffled) == copies.groups(count, pairs)
+
+
+def sheet(tmp_path: Path, groups: int, members: int) -> Image.Image:
+    grey = Image.new("L", (50, 40), 90)
+    rows = [
+        [(f"train/Covid/{'long-' * 12}{row}-{place}.jpeg", grey) for place in range(members)]
+        for row in range(groups)
+    ]
+    target = tmp_path / "pictures" / f"{groups}-{members}.png"
+    copies.contact_sheet(rows, target, "Near copies")
+    with Image.open(target) as image:
+        assert image.format == "PNG"
+        return image.copy()
+
+
+def thumbnails(image: Image.Image) -> int:
+    """How many grey squares there are."""
+    from scipy import ndimage
+
+    grey = (np.asarray(image)[::4, ::4] == 90).all(axis=2)
+    labels, _ = ndimage.label(grey)
+    return int((np.bincount(labels[grey]) > 2_000).sum())
+
+
+def test_the_contact_sheet_has_a_row_a_group(tmp_path):
+    two, five = sheet(tmp_path, 2, 3), sheet(tmp_path, 5, 3)
+    assert thumbnails(two) == 6
+    assert thumbnails(five) == 15
+    assert five.width == two.width
+    none = sheet(tmp_path, 0, 0)
+    assert (five.height - none.height) * 2 == (two.height - none.height) * 5
+    assert none.height < 100
+
+
+def test_a_thumbnail_has_its_path_beneath(tmp_path):
+    picture = np.asarray(sheet(tmp_path, 1, 1).convert("L"))
+    grey_rows = np.flatnonzero((picture == 90).sum(axis=1) > 100)
+    beneath = picture[grey_rows[-1] + 1 :]
+    assert (beneath < 60).sum() > 200
+
+
+def test_the_contact_sheet_is_bounded(tmp_path):
+    full, more = sheet(tmp_path, 60, 1), sheet(tmp_path, 61, 1)
+    assert more.size == full.size
+    assert thumbnails(more) == 60
+    assert more.tobytes() != full.tobytes()  # a line says how many are left out
+    assert thumbnails(sheet(tmp_path, 1, 9)) == 6
+
+
+def test_the_contact_sheet_is_the_same_bytes_twice(tmp_path):
+    rows = [[("a.png", chest(1)), ("b.png", chest(1).convert("RGB"))]]
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    copies.contact_sheet(rows, first, "Near copies")
+    copies.contact_sheet(rows, second, "Near copies")
+    assert first.read_bytes() == second.read_bytes()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["first.png", "second.png"]

@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stages.judging import drawing
+
+
+def draw(target: Path, title: str = "Accuracy") -> bytes:
+    with figures.drawing(target, (3, 2)) as figure:
+        axes = figure.subplots()
+        axes.plot([1, 2, 3], [0.2, 0.8, 0.6])
+        axes.set_title(title)
+    return target.read_bytes()
+
+
+def test_the_same_bytes_each_time_whatever_the_user_has_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import matplotlib as mpl
+
+    first = draw(tmp_path / "first.png")
+    monkeypatch.setitem(mpl.rcParams, "font.size", 30.0)
+    monkeypatch.setitem(mpl.rcParams, "savefig.dpi", 20.0)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+    assert draw(tmp_path / "again.png") == first
+    assert mpl.rcParams["font.size"] == 30.0
+
+
+def test_it_is_a_png_of_the_size_asked_for_without_date_or_version(tmp_path: Path) -> None:
+    draw(tmp_path / "figures/plot.png")
+    with Image.open(tmp_path / "figures/plot.png") as image:
+        assert (image.format, image.size) == ("PNG", (330, 220))
+        assert not set(image.info) - {"dpi"}
+        assert len(set(image.convert("L").tobytes())) > 10
+
+
+def test_nothing_is_written_when_the_drawing_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), figures.drawing(tmp_path / "plot.png", (3, 2)):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dollar_sign_is_no_formula(tmp_path: Path) -> None:
+    assert draw(tmp_path / "a.png", r"cost_$\frac{$.png") != draw(tmp_path / "b.png", "cost")
+
+
+def test_a_rectangle_is_not_filled() -> None:
+    found = figures.rectangle(40, 50, 60, 70, edgecolor="white")
+    assert (*found.get_xy(), found.get_width(), found.get_height()) == (40, 50, 60, 70)
+    assert not found.get_fill()

@@ -1,0 +1,316 @@
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.common import files, params
+from stages.learning import network
+from stages.learning.dataset import Images
+from stages.common.errors import InputError
+from tests import made_processed
+
+SUMMARY = """
+rescaling (Rescaling)           (None, 200, 200, 3)          0
+conv2d (Conv2D)                 (None, 198, 198, 8)        224
+max_pooling2d (MaxPooling2D)    (None, 99, 99, 8)            0
+conv2d_1 (Conv2D)               (None, 97, 97, 16)        1168
+max_pooling2d_1 (MaxPooling2D)  (None, 48, 48, 16)           0
+conv2d_2 (Conv2D)               (None, 46, 46, 32)        4640
+max_pooling2d_2 (MaxPooling2D)  (None, 23, 23, 32)           0
+flatten (Flatten)               (None, 16928)                0
+dense (Dense)                   (None, 64)             1083456
+dense_1 (Dense)                 (None, 3)                  195
+"""
+"""The table of the original's README, after the layer that scales the pixels."""
+
+TRAIN_AND_SAVE = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from pathlib import Path
+from tests.common.test_network import train_and_save
+train_and_save(Path(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def _started() -> None:
+    network.start(0, 2)
+
+
+started = pytest.mark.usefixtures("_started")
+
+
+def some(
+    count: int,
+    use: str = "train",
+    draw: made_processed.Draw = made_processed.told_by_the_centre,
+    seed: int = 0,
+) -> Images:
+    return made_processed.images_of(made_processed.many({use: count}, draw, seed))
+
+
+def train_and_save(target: Path) -> Any:
+    network.start(7, 2)
+    import keras
+
+    keras.utils.clear_session()  # else the second optimizer of a process is called adam_1
+    images = some(11)
+    trained, _, _ = network.fit(images, images, made_processed.training(epochs=2), "train")
+    network.save(trained, target)
+    return trained
+
+
+def test_the_defaults_are_the_original_ones() -> None:
+    assert params.load(made_processed.REPOSITORY / "params.yaml").train.model_dump() == {
+        "optimizer": "adam",
+        "learning_rate": 1e-4,
+        "batch_size": 32,
+        "epochs": 50,
+        "monitor": "val_accuracy",
+        "mode": "max",
+        "patience": 8,
+        "min_delta": 0.001,
+        "weights": "best",
+        "seed": 0,
+        "threads": 2,
+    }
+
+
+def test_importing_the_module_is_cheap() -> None:
+    code = (
+        "import sys, stages.learning.network; "
+        "print({'tensorflow', 'keras', 'pandas'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_what_a_start_writes_is_held_back_unless_it_fails(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with network._quiet_start():
+        os.write(2, b"noise\n")
+    assert capfd.readouterr().err == ""
+
+    def fail() -> None:
+        with network._quiet_start():
+            os.write(2, b"the reason\n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err == "the reason\nafterwards\n"
+
+
+@pytest.mark.tensorflow
+@started
+def test_the_network_is_the_original_layer_for_layer_and_name_for_name() -> None:
+    built = network.build(3)
+    rows = [
+        f"{layer.name} ({type(layer).__name__})".ljust(32)
+        + str((None, *layer.output.shape[1:])).ljust(22)
+        + str(layer.count_params()).rjust(8)
+        for layer in built.layers
+    ]
+    assert rows == SUMMARY.strip("\n").split("\n")
+    assert built.count_params() == 1_089_683
+    assert sum(int(np.prod(weights.shape)) for weights in built.trainable_weights) == 1_089_683
+    assert built.non_trainable_weights == []
+    assert built.input_shape == (None, 200, 200, 3)
+    activations = [layer.activation.__name__ for layer in built.layers if "conv" in layer.name]
+    assert activations == ["relu"] * 3
+    assert [built.get_layer(f"dense{end}").activation.__name__ for end in ("", "_1")] == [
+        "relu",
+        "softmax",
+    ]
+
+
+@pytest.mark.tensorflow
+@started
+def test_it_scales_the_pixels_itself() -> None:
+    image = np.full((1, 200, 200, 3), 255, np.uint8)
+    assert np.array_equal(np.asarray(network.build(3).layers[0](image)), np.ones_like(image))
+
+
+@pytest.mark.tensorflow
+@started
+def test_it_learns_as_the_original_did_and_partial_batches_count() -> None:
+    train, validation = some(12), some(11, seed=1)
+    trained, history, kept = network.fit(
+        train, validation, made_processed.training(epochs=3), "train"
+    )
+    assert type(trained.optimizer).__name__ == "Adam"
+    assert float(trained.optimizer.learning_rate) == pytest.approx(1e-4)
+    assert trained.loss == "categorical_crossentropy"
+    assert trained.optimizer.iterations == 3 * 2  # 36 images: a batch of 32 and one of 4
+    assert [list(record) for record in history] == [
+        ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
+    ] * 3
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    for record in history:
+        for name, images in (("accuracy", 36), ("val_accuracy", 33)):
+            right = record[name] * images
+            assert right == pytest.approx(round(right), abs=1e-4)
+    assert any(record["val_accuracy"] * 32 % 1 > 0.01 for record in history)
+    assert 1 <= kept <= 3
+
+
+@pytest.mark.tensorflow
+@started
+def test_without_an_improvement_it_stops_after_as_many_epochs_as_its_patience() -> None:
+    images = some(3)
+    settings = made_processed.training(
+        optimizer="sgd", learning_rate=1e-12, batch_size=9, patience=2, weights="best"
+    )
+    _, history, kept = network.fit(images, images, settings, "train")
+    assert (len(history), kept) == (3, 1)
+    improving = settings.model_copy(update={"min_delta": 0.0, "weights": "last"})
+    _, history, kept = network.fit(images, images, improving, "train")
+    assert (len(history), kept) == (3, 3)
+
+
+@pytest.mark.tensorflow
+@started
+@pytest.mark.parametrize("weights", ["best", "last"])
+def test_the_weights_are_those_of_the_epoch_that_it_says(weights: str) -> None:
+    train, validation = some(4), some(4, seed=1)
+    validation = replace(validation, labels=(validation.labels + 1) % 3)  # ever more wrong
+    settings = made_processed.training(
+        optimizer="rmsprop",
+        learning_rate=0.0003,
+        batch_size=6,
+        epochs=5,
+        monitor="val_loss",
+        mode="min",
+        weights=weights,
+    )
+    trained, history, kept = network.fit(train, validation, settings, "train")
+    losses = [record["val_loss"] for record in history]
+    assert kept == (len(history) if weights == "last" else int(np.argmin(losses)) + 1)
+    said = network.probabilities(trained, validation.pixels)
+    loss = -np.log(said[np.arange(len(validation)), validation.labels]).mean()
+    assert loss == pytest.approx(losses[kept - 1], rel=1e-4)
+    assert min(abs(np.delete(losses, kept - 1) - loss)) > 0.001  # and of no other epoch
+
+
+@pytest.mark.tensorflow
+@started
+def test_a_batch_larger_than_the_set_is_refused() -> None:
+    images = some(3)
+    with pytest.raises(InputError, match=r"train\.batch_size: found 10, expected at most 9"):
+        network.fit(images, images, made_processed.training(batch_size=10), "train")
+
+
+@pytest.mark.tensorflow
+@started
+def test_a_training_whose_weights_are_lost_ends_at_once() -> None:
+    images = some(3)
+    diverging = replace(images, pixels=np.full(images.pixels.shape, np.nan, np.float32))
+    settings = made_processed.training(learning_rate=0.5, batch_size=9)
+    # the loss is still a number then
+    with pytest.raises(InputError, match=r"train\.learning_rate: found 0\.5,.* after epoch 1;"):
+        network.fit(diverging, images, settings, "train")
+
+
+@pytest.mark.tensorflow
+@started
+def test_a_training_whose_loss_is_lost_ends_at_once() -> None:
+    callback = network._finite(network.build(3), made_processed.training())
+    callback.on_epoch_end(0, {"loss": 1.0, "val_loss": 2.0})
+    with pytest.raises(InputError, match="after epoch 2;"):
+        callback.on_epoch_end(1, {"loss": float("inf"), "val_loss": 2.0})
+
+
+@pytest.mark.tensorflow
+def test_the_same_bytes_in_another_process_on_one_core_with_other_keras_settings(
+    tmp_path: Path,
+) -> None:
+    train_and_save(tmp_path / "here.keras")
+    (tmp_path / "keras.json").write_text(
+        '{"floatx": "float16", "epsilon": 0.1, "backend": "jax",'
+        ' "image_data_format": "channels_first"}'
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN_AND_SAVE, str(tmp_path / "there.keras")],
+        env=os.environ | {"KERAS_HOME": str(tmp_path), "PYTHONHASHSEED": "5", "TZ": "Asia/Tokyo"},
+        cwd=made_processed.REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    here, there = (files.sha256_of(tmp_path / f"{name}.keras") for name in ("here", "there"))
+    assert here == there
+
+
+@pytest.mark.tensorflow
+def test_what_is_saved_loads_and_says_the_same_bit_for_bit(tmp_path: Path) -> None:
+    trained = train_and_save(tmp_path / "models/classifier.keras")
+    loaded = network.load(tmp_path / "models/classifier.keras")
+    pixels = some(5, seed=3).pixels
+    before, after = (network.probabilities(model, pixels) for model in (trained, loaded))
+    assert np.array_equal(before, after)
+    assert os.listdir(tmp_path / "models") == ["classifier.keras"]
+    with zipfile.ZipFile(tmp_path / "models/classifier.keras") as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert b'"date_saved": "1980-01-01@00:00:00"' in archive.read("metadata.json")
+        assert b"shared_object_id" not in archive.read("config.json")
+
+
+@pytest.mark.tensorflow
+@started
+def test_an_image_gets_the_same_bits_alone_and_among_others() -> None:
+    model = network.build(3)
+    pixels = some(13, draw=made_processed.noise).pixels
+    together = network.probabilities(model, pixels)
+    alone = np.concatenate([network.probabilities(model, pixels[n : n + 1]) for n in (0, 31, 38)])
+    assert np.array_equal(together[[0, 31, 38]], alone)
+    assert together.shape == (39, 3)
+    assert together.dtype == np.float64
+    assert abs(together.sum(axis=1) - 1).max() < 1e-15
+
+
+@pytest.mark.tensorflow
+@started
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "cut", "no config", "other config"])
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "classifier.keras"
+    network.save(network.build(3), path)
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage in ("empty", "text"):
+        path.write_bytes(b"" if damage == "empty" else b"version https://git-lfs\n")
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("metadata.json", "{}")
+            if damage == "other config":
+                archive.writestr("config.json", '{"module": "keras", "class_name": "Sequential"}')
+    with pytest.raises(InputError, match=r"classifier\.keras.*dvc repro"):
+        network.load(path)
+
+
+@pytest.mark.tensorflow
+@started
+def test_a_damaged_byte_of_the_weights_is_noticed_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "classifier.keras"
+    network.save(network.build(3), path)
+    content = bytearray(path.read_bytes())
+    for place in range(40, len(content), len(content) // 12):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        with pytest.raises(InputError, match=r"classifier\.keras"):
+            network.load(path)
+
+
+def test_a_missing_companion_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"classifier\.json is not there.*dvc repro train"):
+        network.read_companion(tmp_path / "classifier.json")

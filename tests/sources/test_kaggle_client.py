@@ -1,0 +1,387 @@
+"""The source `kaggle`: the real client, run as a program, against a server on this machine."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from stages.sources import kaggle_client
+from tests.sources import kaggle_server
+from tests.sources.kaggle_server import KaggleServer, serving
+
+PROJECT = Path(__file__).resolve().parents[1]
+COMMAND = [sys.executable, "-m", "stages.download"]
+TOKEN = "PLANTED-TOKEN-5f1c"
+KEY = "PLANTED-KEY-77ab"
+
+
+def noise_png(seed: int, side: int = 300) -> bytes:
+    """A picture that doesn't compress: about 3 bytes a pixel."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> dict[str, bytes]:
+    """Twelve pictures of 270 kB in the folders of the data set."""
+    return {
+        f"Covid19-dataset/{split}/{name}/{number}.png": noise_png(seed)
+        for seed, (split, name, number) in enumerate(
+            (split, name, number)
+            for split in ("train", "test")
+            for name in ("Covid", "Normal", "Viral Pneumonia")
+            for number in (1, 2)
+        )
+    }
+
+
+def zip_of(pictures: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as zipped:
+        for path, data in pictures.items():
+            zipped.writestr(path, data)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def body(pictures: dict[str, bytes]) -> bytes:
+    return zip_of(pictures)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def impatience(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("impatience")
+    (folder / "sitecustomize.py").write_text(kaggle_server.IMPATIENCE)
+    return folder
+
+
+class Place(NamedTuple):
+    """A scratch folder with params.yaml and the manifest, and the environment to run a stage in."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            COMMAND,
+            check=False,
+            cwd=self.folder,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def assert_nothing_kept(self) -> None:
+        """No image, no zip: at most the client's own fragment, from which it resumes."""
+        kept = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*.png")}
+        assert kept == set()
+        assert not (self.folder / "data/raw").exists()
+        assert not (self.folder / "data/.raw.partial").exists()
+
+    def assert_complete(self, pictures: dict[str, bytes]) -> None:
+        raw = self.folder / "data/raw"
+        images = {
+            f"Covid19-dataset/{path.relative_to(raw).as_posix()}": path.read_bytes()
+            for path in raw.rglob("*.png")
+        }
+        assert images == pictures
+        assert json.loads((raw / "provenance.json").read_text()) == {
+            "source": "kaggle",
+            "data": "Kaggle pranavraikokte/covid19-image-dataset version 2",
+            "licence": "CC BY-SA 4.0",
+            "files": len(pictures),
+        }
+        assert {path.name for path in (self.folder / "data").iterdir()} == {
+            "raw",
+            "kaggle-manifest.csv",
+        }
+
+
+def make_place(
+    folder: Path, server: KaggleServer, pictures: dict[str, bytes], impatience: Path
+) -> Place:
+    (folder / "data").mkdir(parents=True)
+    (folder / "home").mkdir()
+    text = (PROJECT / "params.yaml").read_text()
+    text = re.sub(r"(?m)^  source: \w+", "  source: kaggle", text)
+    (folder / "params.yaml").write_text(text)
+    with (folder / "data/kaggle-manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "size", "sha256"])
+        for path, data in pictures.items():
+            writer.writerow([path, len(data), hashlib.sha256(data).hexdigest()])
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": f"{impatience}{os.pathsep}{PROJECT}",
+        **server.environment(folder / "home"),
+    }
+    return Place(folder, environment)
+
+
+@contextlib.contextmanager
+def place_with(
+    folder: Path,
+    pictures: dict[str, bytes],
+    impatience: Path,
+    fault: str | None = None,
+) -> Iterator[tuple[KaggleServer, Place]]:
+    with serving(zip_of(pictures), fault) as server:
+        yield server, make_place(folder, server, pictures, impatience)
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], words: str) -> None:
+    """Exit status 1, and on stderr one line with `words` after at most notes on retries."""
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if "trying again in" not in line]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("download: Kaggle data set pranavraikokte/covid19-image-dataset/2: ")
+    assert words in lines[0]
+    assert "SIGNED-ADDRESS" not in done.stderr
+
+
+FAULTS = {
+    "truncated": "the connection broke off again and again",
+    "reset": "the connection broke off again and again",
+    "expired": "the transfer ended with the wrong number of bytes",
+    "page inside": "is cut off, or its table of contents can't be read",
+    "length too short": "is cut off, or its table of contents can't be read",
+    "length too long": "the connection broke off again and again",
+    "web page": "is a web page",
+    "401": "the token is wrong or expired",
+    "403": "accepted first",
+    "permission": "accepted first",
+    "404": "was withdrawn",
+    "429": "Wait some minutes",
+    "500": "a fault of its own (500)",
+}
+
+
+def test_every_fault_ends_in_one_line_and_the_next_run_succeeds(
+    tmp_path: Path, pictures: dict[str, bytes], impatience: Path
+) -> None:
+    def play(fault: str, words: str) -> None:
+        folder = tmp_path / fault.replace(" ", "-")
+        with place_with(folder, pictures, impatience, fault) as (server, place):
+            assert_one_line(place.run(), words)
+            place.assert_nothing_kept()
+            server.fault = None
+            done = place.run()
+            assert done.returncode == 0, (fault, done.stderr)
+            place.assert_complete(pictures)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(play, FAULTS, FAULTS.values()))
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            'Max retries exceeded with url: /v1/x (Caused by NameResolutionError("Failed to '
+            "resolve 'api.kaggle.com' ([Errno -2] Name or service not known)\"))",
+            "no connection to Kaggle",
+        ),
+        ("Connection error: OSError: [Errno 28] No space left on device", "the disk is full"),
+        ("503 Server Error: Service Unavailable for url: https://x", "of its own (503)"),
+        ("Dataset not found", "Kaggle does not have it (404)"),
+        ("Traceback ...\nValueError: something new: SECRET", "does not know"),
+    ],
+)
+def test_cause(said: str, words: str) -> None:
+    help_text = "Authentication required ... Save the token to ~/.kaggle/access_token\n"
+    found = kaggle_client.cause(help_text + said, "owner/name/2")
+    assert words in found
+    assert "SECRET" not in found
+    assert "\n" not in found
+
+
+def test_no_network(tmp_path: Path, pictures: dict[str, bytes], impatience: Path) -> None:
+    with place_with(tmp_path / "here", pictures, impatience) as (_server, place):
+        done = place.run(http_proxy="http://127.0.0.1:9")
+        assert_one_line(done, "no connection to Kaggle")
+        assert "dvc exp run -S download.source=archive" in done.stderr
+        place.assert_nothing_kept()
+        assert place.run().returncode == 0
+        place.assert_complete(pictures)
+
+
+def test_a_transfer_that_breaks_once_is_resumed(
+    tmp_path: Path, pictures: dict[str, bytes], impatience: Path
+) -> None:
+    with place_with(tmp_path / "here", pictures, impatience, "broken once") as (server, place):
+        done = place.run()
+        assert done.returncode == 0, done.stderr
+        assert "the transfer broke off; trying again in" in done.stderr
+        assert done.stdout == (
+            "download: 12 files in data/raw: Kaggle pranavraikokte/covid19-image-dataset "
+            "version 2\n"
+        )
+        assert len([line for line in server.requests if line.startswith("GET")]) == 2
+        place.assert_complete(pictures)
+
+
+def wait_for_fragment(place: Place, process: subprocess.Popen[str]) -> None:
+    fragment = place.folder / "data/.kaggle.partial/covid19-image-dataset.zip"
+    for _ in range(600):
+        if fragment.exists() and fragment.stat().st_size >= 1 << 20:
+            return
+        assert process.poll() is None
+        time.sleep(0.05)
+    raise AssertionError("the client wrote nothing in 30 s")
+
+
+@pytest.mark.parametrize("who", ["group", "client", "stage killed"])
+def test_interrupted_half_way(
+    tmp_path: Path, pictures: dict[str, bytes], impatience: Path, who: str
+) -> None:
+    with place_with(tmp_path / "here", pictures, impatience, "stall") as (server, place):
+        process = subprocess.Popen(
+            COMMAND,
+            cwd=place.folder,
+            env=place.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        wait_for_fragment(place, process)
+        (client,) = psutil.Process(process.pid).children()
+        if who == "group":
+            os.killpg(process.pid, signal.SIGINT)
+        elif who == "client":
+            client.send_signal(signal.SIGINT)
+        else:
+            process.kill()
+        out, err = process.communicate(timeout=30)
+        if who == "stage killed":
+            assert client.is_running()  # the orphan that the next run must end
+        else:
+            done = subprocess.CompletedProcess(COMMAND, process.returncode, out, err)
+            assert_one_line(done, "interrupted after")
+            assert not client.is_running()
+            assert not (place.folder / "data/.raw.partial").exists()
+        assert not (place.folder / "data/raw").exists()
+        server.fault = None
+        server.requests.clear()
+        done = place.run()
+        assert done.returncode == 0, done.stderr
+        assert not client.is_running() or client.status() == psutil.STATUS_ZOMBIE
+        place.assert_complete(pictures)
+
+
+def test_a_fragment_with_an_error_page_in_it_is_fetched_afresh(
+    tmp_path: Path, pictures: dict[str, bytes], impatience: Path, body: bytes
+) -> None:
+    with place_with(tmp_path / "here", pictures, impatience) as (server, place):
+        fragment = place.folder / "data/.kaggle.partial/covid19-image-dataset.zip"
+        fragment.parent.mkdir()
+        fragment.write_bytes(body[: 1 << 20] + kaggle_server.ERROR_PAGE)
+        marker = {"validator": '"one"', "size": len(body)}
+        Path(f"{fragment}.kaggle-partial").write_text(json.dumps(marker))
+        done = place.run()
+        assert done.returncode == 0, done.stderr
+        assert "starting afresh" in done.stdout
+        assert [line for line in server.requests if "GetDatasetMetadata" in line][1:]
+        place.assert_complete(pictures)
+
+
+def test_files_that_the_manifest_does_not_list_are_named(
+    tmp_path: Path, pictures: dict[str, bytes], impatience: Path
+) -> None:
+    with place_with(tmp_path / "here", pictures, impatience) as (server, place):
+        paths = list(pictures)
+        sent = dict(pictures)
+        del sent[paths[0]]
+        sent[paths[1]] = noise_png(99)
+        sent[paths[2]] += b"more"
+        sent["Covid19-dataset/train/Covid/stranger.png"] = noise_png(100)
+        sent["elsewhere.txt"] = b"?"
+        server.body = zip_of(sent)
+        done = place.run()
+        assert done.returncode == 1
+        headline, *lines = done.stderr.splitlines()
+        assert "what came is not what data/kaggle-manifest.csv lists (12 files)" in headline
+        size = len(pictures[paths[2]])
+        assert [re.sub(r"[0-9a-f]{12}…", "…", line) for line in lines] == [
+            f"  missing: {paths[0]}",
+            "  extra: Covid19-dataset/train/Covid/stranger.png",
+            "  extra: elsewhere.txt",
+            f"  different: {paths[1]} has SHA-256 …, expected …",
+            f"  different: {paths[2]} has {size + 4} bytes, expected {size}",
+        ]
+        place.assert_nothing_kept()
+        assert not (place.folder / "data/.kaggle.partial").exists()
+
+
+@pytest.mark.parametrize("fault", [None, "401", "web page", "truncated"])
+def test_no_credential_is_shown_or_written(
+    tmp_path: Path, pictures: dict[str, bytes], impatience: Path, fault: str | None
+) -> None:
+    with place_with(tmp_path / "here", pictures, impatience, fault) as (server, place):
+        credentials = place.folder / "home/.kaggle/kaggle.json"
+        credentials.parent.mkdir()
+        credentials.write_text(json.dumps({"username": "somebody", "key": KEY}))
+        credentials.chmod(0o600)
+        with_token = place.run(KAGGLE_API_TOKEN=TOKEN, VERBOSE="1")
+        with_key = place.run(VERBOSE="1")
+        broken_token = place.run(KAGGLE_API_TOKEN=f"{TOKEN}\nx")
+        assert with_token.returncode == with_key.returncode == (0 if fault is None else 1)
+        assert "token is wrong or expired" in broken_token.stderr
+        # The credentials were really used:
+        assert any(value.startswith("Bearer") for value in server.authorizations)
+        assert any(value.startswith("Basic") for value in server.authorizations)
+        credentials.unlink()
+        texts = [done.stdout + done.stderr for done in (with_token, with_key, broken_token)]
+        texts += [
+            path.read_bytes().decode("latin-1")
+            for path in place.folder.rglob("*")
+            if path.is_file()
+        ]
+        assert not [text for text in texts if TOKEN in text or KEY in text]
+
+
+def test_progress_is_shown_on_a_terminal(
+    tmp_path: Path, pictures: dict[str, bytes], impatience: Path
+) -> None:
+    with place_with(tmp_path / "here", pictures, impatience) as (_server, place):
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            COMMAND,
+            cwd=place.folder,
+            env=place.environment,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+        ) as process:
+            os.close(theirs)
+            shown = b""
+            while select.select([ours], [], [], 30)[0]:
+                try:
+                    shown += os.read(ours, 4096)
+                except OSError:  # the other end was closed
+                    break
+        os.close(ours)
+        assert process.returncode == 0
+        assert re.search(rb"\r\s*100%\|", shown)

@@ -1,0 +1,40 @@
+import pytest
+
+from stages.sources import layout
+from stages.common.errors import InputError
+
+GOOD = ["train/A/1.png", "train/B/1.png", "test/A/1.png", "test/B/2.png"]
+
+
+def test_layout_keeps_files_and_drops_one_enclosing_folder() -> None:
+    assert layout.arrange(GOOD, "x.zip") == {name: name for name in GOOD}
+    inside = ["My set/", "My set/train/", *(f"My set/{name}" for name in GOOD)]
+    assert layout.arrange(inside, "x.zip") == {f"My set/{name}": name for name in GOOD}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([], "x.zip holds no file"),
+        (["readme.txt"], "expected the folders train/ and test/"),
+        (["set/"], "found nothing"),
+        (["train/A/1.png", "train/B/1.png"], "found 'train'"),
+        (["a/b/train/A/1.png"], "found 'b'"),
+        ([*GOOD, "val/A/1.png"], "found 'test', 'train', 'val'"),
+        ([*(f"set/{name}" for name in GOOD), "LICENSE"], "found 'LICENSE', 'set'"),
+        ([*GOOD, "train/stray.png"], "another level:\n  train/stray.png\n"),
+        ([*GOOD, "train/A/deep/1.png"], "another level:\n  train/A/deep/1.png\n"),
+        ([*GOOD, *(f"train/{n:02}.png" for n in range(25))], "\n  and 5 more\n"),
+        ([*GOOD, "train/C/1.png"], "the class folder train/C has no counterpart; test/ has 'A'"),
+        ([*GOOD, "test/C/1.png"], "the class folder test/C has no counterpart; train/ has 'A'"),
+        (["train/A/1.png", "test/"], "train/A has no counterpart; test/ has no class"),
+        ([*GOOD, "train/C/", "test/C/1.png"], "the class folder train/C is empty"),
+        (["train/A/1.png", "test/A/1.png"], "found 'A' as the only class folder"),
+        (["train/", "test/"], "found no class as the only class folder"),
+    ],
+)
+def test_layout_names_what_is_wrong(names: list[str], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        layout.arrange(names, "x.zip")
+    assert words in str(caught.value)
+    assert "x.zip" in str(caught.value)
