@@ -4,20 +4,20 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 python := .venv/bin/python
 pip := $(python) -m pip install --disable-pip-version-check --require-hashes
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-fast lint format bench verify torture audit-deps lock
+.PHONY: help repro test test-fast lint format bench verify torture mutate audit-deps lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; \
 	do printf '  make %-12s %s\n' "$$name" "$$what"; done
 
 repro: .venv/installed .dvc/config.local ## set up, then run the pipeline (dvc repro)
-	@$(python) -m stages.mend
+	@$(python) -m stages.repair
 	dvc repro
 	@echo
-	@echo "Done. Look at metrics/MODEL_CARD.md and metrics/figures/. Then, once in every terminal:"
+	@echo "Done. Look at metrics/MODEL_CARD.md and metrics/charts/. Then, once in every terminal:"
 	@echo "  . .venv/bin/activate"
 	@echo "and for example:"
-	@echo "  dvc metrics show          every figure"
+	@echo "  dvc metrics show          the headline numbers"
 	@echo "  dvc plots show            every chart, as a page"
 	@echo "  dvc exp run -S train.learning_rate=0.001    an experiment       (needs git)"
 	@echo "  dvc metrics diff; dvc plots diff            what it changed     (need git)"
@@ -33,7 +33,7 @@ lint: .venv/installed-dev ## style and types
 	$(python) -m ruff format --check .
 	$(python) -m mypy
 
-format: .venv/installed-dev ## mend what can be mended of the style
+format: .venv/installed-dev ## repair what can be repaired of the style
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
 
@@ -45,6 +45,9 @@ verify: .venv/installed ## run the pipeline twice in unlike surroundings and com
 
 torture: .venv/installed-dev ## kill the pipeline at many moments and compare what is left
 	$(python) -m benchmarks.torture
+
+mutate: .venv/installed-dev ## plant faults in the core and count how many the tests catch
+	$(python) -m benchmarks.mutate
 
 audit-deps: .venv/installed-dev ## look the pinned packages up in the list of known faults (network)
 	$(python) -m pip_audit --require-hashes --disable-pip -r requirements-dev.txt

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-PLACES = ("data", "models", "metrics")
+PLACES = ("data", "models", "metrics", "metrics.json")
 """Where stages write, and where a half-written file would be left."""
 
 
@@ -13,7 +13,7 @@ def outputs(folder: Path) -> dict[str, Path]:
     return {
         path.relative_to(folder).as_posix(): path
         for name in PLACES
-        for path in sorted((folder / name).rglob("*"))
+        for path in sorted([folder / name, *(folder / name).rglob("*")])
         if path.is_file() and path.name != ".gitignore"
     }
 

@@ -20,9 +20,9 @@ from itertools import combinations, pairwise
 import numpy as np
 from PIL import Image, ImageOps
 
-from stages.sources import phantom
 from stages.common import parallel
 from stages.intake import copies
+from stages.sources import phantom
 
 SEED = 20200131
 PHANTOMS = 2_000

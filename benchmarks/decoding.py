@@ -2,7 +2,7 @@
 
 usage: python -m benchmarks.decoding speed|memory FOLDER COUNT
 
-FOLDER holds JPEG files of 2.5 megapixels. `speed` prints the images a second of both, in the same
+FOLDER holds JPEG files of 2.5 megapixels. `speed` prints the images per second of both, in the same
 number of threads; `memory` the peak memory, in bytes, of preprocessing COUNT images (the files
 taken over and over again). One JSON record.
 """

@@ -11,15 +11,16 @@ import time
 
 from stages.common import params
 from stages.learning import dataset, network
+from stages.learning.settings import Train
 
 SHORT, LONG, ROUNDS = 2, 8, 6
 
 
 def main() -> None:
     """Measures and prints."""
-    settings = params.load().train
+    settings = params.load(Train)
     images, validation = dataset.load(["train"]), dataset.load(["validation"])
-    network.start(settings.seed, settings.threads)
+    network.start(settings.threads)
 
     import keras
 

@@ -4,7 +4,7 @@ usage: python -m benchmarks.notebook FOLDER --epochs N
 
 Image files of any size are decoded again in every epoch (nearest neighbour, 200 x 200), one
 process, the last weights kept, the test images as validation images. Prints a JSON record:
-`seconds_an_epoch` and `val_accuracy`.
+`seconds_per_epoch` and `val_accuracy`.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "seconds_an_epoch": seconds / chosen.epochs,
+                "seconds_per_epoch": seconds / chosen.epochs,
                 "val_accuracy": log["val_accuracy"][-1],
             }
         )

@@ -3,7 +3,7 @@
 usage: python -m benchmarks.results [--archive ZIP] [--seeds 0 1 2 3 4]
 
 The images are those of the zip given, or of the one zip in data/archive/, or else phantoms. The
-seed is that of the hold-out split and of training. Takes about a minute a run on two idle cores.
+seed is that of the hold-out split and of training. Takes about a minute per run on two idle cores.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from benchmarks.scratch import given_archive, project, run, set_params
 
 RUNS = {
     "`holdout`, best epoch": {"preprocess.validation": "holdout", "train.weights": "best"},
-    "`published`, last epoch": {"preprocess.validation": "published", "train.weights": "last"},
+    "`original`, last epoch": {"preprocess.validation": "original", "train.weights": "last"},
 }
+HEADLINES = {"all_test": "all test images", "leak_free": "without leaks"}
 BASELINES = {
-    "thumbnail": "16 x 16 thumbnail",
+    "low_resolution": "low resolution (16 x 16)",
     "border": "border only, centre blacked out",
-    "file_properties": "file properties",
     "majority_class": "majority class",
 }
 
@@ -34,53 +34,66 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
-def bounds(values: list[int]) -> str:
-    """Range of whole numbers."""
-    return f"{min(values)} to {max(values)}"
-
-
-def interval(found: dict[str, Any]) -> str:
+def interval(result: dict[str, Any]) -> str:
     """Accuracy with its 95 % interval and the number of images."""
     return (
-        f"{found['accuracy']:.3f} [{found['accuracy_low']:.3f}, {found['accuracy_high']:.3f}] "
-        f"of {found['images']}"
+        f"{result['accuracy']:.3f} [{result['accuracy_low']:.3f}, {result['accuracy_high']:.3f}] "
+        f"of {result['images']}"
     )
 
 
-def column(metrics: list[dict[str, Any]]) -> dict[str, str]:
-    """What the table says of one protocol, by figure, from the metrics of each seed.
+def column(runs: list[dict[str, Any]]) -> dict[str, str]:
+    """The table's column for one protocol, from the details of every seed's run.
 
     Cross-validation and baselines are those of the first seed.
     """
-    tests = [found["test"] for found in metrics]
     lines = {}
-    for name, what in (("published", "all test images"), ("leak_free", "without leaks")):
-        values = [test[name] for test in tests]
-        middle = sorted(values, key=lambda value: value["accuracy"])[len(values) // 2]
-        lines[f"test accuracy, {what} (`{name}`): mean (range) over seeds"] = spread(
-            [value["accuracy"] for value in values]
+    for name, words in HEADLINES.items():
+        results = [details["evaluate"][name] for details in runs]
+        median = sorted(results, key=lambda result: result["accuracy"])[len(results) // 2]
+        lines[f"{words}: mean (range) over seeds"] = spread(
+            [result["accuracy"] for result in results]
         )
-        lines[f"{what}: the median seed, with its 95 % interval"] = interval(middle)
-    folds = metrics[0]["crossvalidation"]["accuracy"]
-    lines["cross-validated accuracy within train/: mean (range) over folds"] = (
+        lines[f"{words}: median seed with 95 % interval"] = interval(median)
+    folds = runs[0]["stability"]["accuracy"]
+    lines["cross-validated within train/: mean (range) over folds"] = (
         f"{folds['mean']:.3f} ({folds['lowest']:.3f} to {folds['highest']:.3f})"
     )
-    for name, what in BASELINES.items():
-        lines[f"baseline: {what}"] = interval(metrics[0]["shortcuts"][name]["published"])
-    for name in ("expected_calibration_error", "brier", "loss"):
-        for when in ("before", "after"):
-            lines[f"{name.replace('_', ' ')}, {when} temperature scaling"] = spread(
-                [test["calibration"][when][name] for test in tests]
-            )
-    gradcam = [test["gradcam"] for test in tests]
-    lines["Grad-CAM: share outside the central region"] = spread(
-        [found["outside_chest_share"] for found in gradcam]
-    )
-    lines["of so many test images with any activation"] = bounds(
-        [found["images_with_activation"] for found in gradcam]
-    )
-    lines["epochs run"] = bounds([found["train"]["epochs"] for found in metrics])
+    for name, words in BASELINES.items():
+        lines[f"baseline on all test images: {words}"] = interval(
+            runs[0]["baselines"][name]["all_test"]
+        )
     return lines
+
+
+def more(runs: list[dict[str, Any]]) -> dict[str, str]:
+    """What the README leaves out: calibration, Grad-CAM and epochs, of one protocol."""
+    evaluations = [details["evaluate"] for details in runs]
+    lines = {
+        f"{name.replace('_', ' ')}, {when} temperature scaling": spread(
+            [result["calibration"][when][name] for result in evaluations]
+        )
+        for name in ("expected_calibration_error", "brier", "loss")
+        for when in ("before", "after")
+    }
+    lines["Grad-CAM: share outside the central region"] = spread(
+        [result["gradcam"]["outside_centre_share"] for result in evaluations]
+    )
+    lines["baseline on all test images: file properties"] = interval(
+        runs[0]["baselines"]["file_properties"]["all_test"]
+    )
+    epochs = [details["train"]["epochs"] for details in runs]
+    kept = [details["train"]["kept_epoch"] for details in runs]
+    lines["epochs run; epoch kept"] = f"{min(epochs)} to {max(epochs)}; {min(kept)} to {max(kept)}"
+    return lines
+
+
+def print_table(columns: list[dict[str, str]]) -> None:
+    """Prints one column per protocol as Markdown."""
+    print(f"| accuracy | {' | '.join(RUNS)} |")
+    print("|---" * (len(RUNS) + 1) + "|")
+    for name in columns[0]:
+        print(f"| {name} | {' | '.join(column[name] for column in columns)} |")
 
 
 def main() -> None:
@@ -95,30 +108,29 @@ def main() -> None:
     chosen = parser.parse_args()
     archive = given_archive(chosen.archive)
     print(f"Images: {archive.name if archive else 'phantoms'}; seeds {chosen.seeds}\n")
-    columns = []
+    protocols = []
     with (
         tempfile.TemporaryDirectory() as scratch,
         tqdm(total=len(RUNS) * len(chosen.seeds), unit="run", disable=None) as bar,
     ):
         here = project(Path(scratch), archive, {})
         for settings in RUNS.values():
-            metrics: list[dict[str, Any]] = []
+            runs: list[dict[str, Any]] = []
             for seed in chosen.seeds:
                 set_params(here, settings | {"preprocess.seed": seed, "train.seed": seed})
-                # the rest is of the first seed alone
-                run("dvc", "repro", *(["evaluate"] if metrics else []), folder=here)
-                metrics.append(
+                # the cross-validation is of the first seed alone
+                run("dvc", "repro", "evaluate", *([] if runs else ["stability"]), folder=here)
+                runs.append(
                     {
                         path.stem: json.loads(path.read_text(encoding="utf-8"))
-                        for path in (here / "metrics").glob("*.json")
+                        for path in (here / "metrics/details").glob("*.json")
                     }
                 )
                 bar.update()
-            columns.append(column(metrics))
-    print(f"| figure | {' | '.join(RUNS)} |")
-    print("|---" * (len(RUNS) + 1) + "|")
-    for figure in columns[0]:
-        print(f"| {figure} | {' | '.join(found[figure] for found in columns)} |")
+            protocols.append(runs)
+    print_table([column(runs) for runs in protocols])
+    print("\nBeside these (docs/results.md):\n")
+    print_table([more(runs) for runs in protocols])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,15 @@ from typing import Any
 import yaml
 
 PROJECT = Path(__file__).parents[1]
-PARTS = ("dvc.yaml", "params.yaml", "stages", "data/kaggle-manifest.csv", ".dvcignore")
+PARTS = (
+    ".dvcignore",
+    ".gitignore",
+    "data/kaggle-manifest.csv",
+    "dvc.yaml",
+    "params.yaml",
+    "requirements.txt",
+    "stages",
+)
 
 
 def run(*command: str, folder: Path) -> str:
@@ -54,8 +62,8 @@ def set_params(folder: Path, values: dict[str, Any]) -> None:
 
 def given_archive(named: Path | None) -> Path | None:
     """The zip that was named, or the one in data/archive/, or None for phantoms."""
-    found = named or next(iter(sorted((PROJECT / "data/archive").glob("*.zip"))), None)
-    return found and found.resolve()
+    archive = named or next(iter(sorted((PROJECT / "data/archive").glob("*.zip"))), None)
+    return archive and archive.resolve()
 
 
 def project(folder: Path, archive: Path | None, values: dict[str, Any]) -> Path:

@@ -103,13 +103,13 @@ def main() -> None:
             folder.mkdir()
             project(folder, archive, values)
             run_in(folder, number)
-        found = differences(*folders)
+        unlike = differences(*folders)
         count = len(outputs(folders[0]))
     finally:
         shutil.rmtree(scratch)
-    if found:
-        print("\n".join(found))
-        sys.exit(f"verify: {len(found)} of {count} output files differ")
+    if unlike:
+        print("\n".join(unlike))
+        sys.exit(f"verify: {len(unlike)} of {count} output files differ")
     print(f"verify: {count} output files, every one the same to the byte")
 
 

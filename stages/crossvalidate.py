@@ -93,9 +93,7 @@ def main() -> None:
     settings, split = params.load(Crossvalidate), params.load(Preprocess)
     training = params.load(Train)
     training = training.model_copy(update={"epochs": min(training.epochs, settings.epochs)})
-    images = dataset.load(
-        ["train", "validation"] if split.validation == "holdout" else ["train"]
-    )
+    images = dataset.load(["train", "validation"] if split.validation == "holdout" else ["train"])
     inputs = inputs_hash()
     network.start(training.threads)
     records = []
@@ -104,12 +102,13 @@ def main() -> None:
         for fold in range(1, settings.folds + 1):
             recipe = f"{inputs} {seeded!r} {split.validation_share} {fold} of {settings.folds}"
             kept = KEPT / f"{hashlib.sha256(recipe.encode()).hexdigest()}.json"
+            how = "kept from an earlier run" if kept.exists() else "trained"
             if not kept.exists():
                 files.write_json(
                     kept, run_fold(images, settings.folds, split.validation_share, seeded, fold)
                 )
             record = files.read_json(kept, "crossvalidate")
-            print(f"seed {seed} fold {fold}: {record['epochs']} epochs")
+            print(f"seed {seed} fold {fold}: {how}, {record['epochs']} epochs", flush=True)
             records.append(record)
     files.write_json(DETAILS, {"data": dataset.provenance()["data"], "folds": records})
 

@@ -17,8 +17,8 @@ PROJECT = Path(__file__).parents[2]
 def environment(home: Path) -> dict[str, str]:
     """A stranger's environment: an empty home, and this interpreter's folder first on PATH."""
     home.mkdir(exist_ok=True)
-    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    return kept | {
+    passed_on = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    return passed_on | {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
         "LANG": "C.UTF-8",
@@ -72,6 +72,11 @@ class Scratch:
             tree[group][key] = value
         path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
 
+    def append(self, name: str, text: str) -> None:
+        """Adds text to the end of a file."""
+        path = self.folder / name
+        path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
     def copy(self, folder: Path) -> "Scratch":
         """A copy with all outputs, the cache and the history."""
         shutil.copytree(self.folder, folder, symlinks=True)
@@ -96,7 +101,18 @@ def tracked_files() -> list[Path]:
         return [Path(name) for name in listed.stdout.split("\0") if name]
     return [
         path.relative_to(PROJECT)
-        for part in ("dvc.yaml", "params.yaml", "stages", "data/archive/README.md", ".dvc/config")
+        for part in (
+            ".dvc/config",
+            ".dvcignore",
+            ".gitignore",
+            "README.md",
+            "data/archive/README.md",
+            "data/kaggle-manifest.csv",
+            "dvc.yaml",
+            "params.yaml",
+            "requirements.txt",
+            "stages",
+        )
         for path in [PROJECT / part, *(PROJECT / part).rglob("*.py")]
         if path.is_file()
     ]

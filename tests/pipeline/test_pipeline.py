@@ -1,50 +1,96 @@
 """What a user does with the pipeline, with the real DVC in scratch repositories."""
 
-import ast
 import json
 import re
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.pipeline.scratch import PROJECT, Scratch, stages_run
+from tests.pipeline.scratch import Scratch, stages_run
 
-LIGHT = ["download", "audit", "preprocess"]
-FOLDS = ["crossvalidate@0-1", "crossvalidate@0-2"]
+COLUMNS = 120
+ALL = [
+    "download",
+    "audit",
+    "preprocess",
+    "baselines",
+    "train",
+    "evaluate",
+    "crossvalidate",
+    "stability",
+    "report",
+]
 
 
 def test_second_repro_has_nothing_to_do_and_says_so(project: Scratch) -> None:
     output = project.run("dvc", "repro")
     assert stages_run(output) == []
     assert "up to date" in output
+    assert project.run("git", "status", "--short") == ""
 
 
-def test_every_metric_file_names_the_synthetic_data(finished: Scratch) -> None:
-    for name in ("data", "train", "test", "shortcuts", "crossvalidation"):
-        metrics = json.loads((finished.folder / f"metrics/{name}.json").read_text())
-        assert "SYNTHETIC PHANTOM" in metrics["provenance"]["data"], name
+def test_every_metrics_and_details_file_names_the_synthetic_data(finished: Scratch) -> None:
+    details = sorted((finished.folder / "metrics/details").glob("*.json"))
+    assert len(details) == 6
+    for path in [finished.folder / "metrics.json", *details]:
+        assert "SYNTHETIC PHANTOM" in path.read_text(), path
     assert "SYNTHETIC PHANTOM" in (finished.folder / "metrics/MODEL_CARD.md").read_text()
 
 
-def test_metrics_show_prints_numbers(finished: Scratch) -> None:
+# -------------------------------------------------------------------------- what dvc metrics shows
+
+
+def test_metrics_show_prints_a_few_numbers_that_fit_a_terminal(finished: Scratch) -> None:
     shown = json.loads(finished.run("dvc", "metrics", "show", "--json"))[""]["data"]
-    train = shown["metrics/train.json"]["data"]
-    assert {"epochs", "accuracy", "loss", "val_accuracy", "val_loss"} <= set(train)
-    assert shown["metrics/test.json"]["data"]["published"]["images"] > 0
+    numbers = [name for path in shown.values() for name in path["data"]]
+    assert 9 <= len(numbers) <= 14
+    assert len(set(numbers)) == len(numbers), "a name that stands for two things"
+    details = json.loads((finished.folder / "metrics/details/evaluate.json").read_text())
+    training = json.loads((finished.folder / "metrics/details/train.json").read_text())
+    metrics = shown["metrics.json"]["data"]
+    for name, value in {
+        "acc": details["all_test"]["accuracy"],
+        "acc_low": details["all_test"]["accuracy_low"],
+        "acc_high": details["all_test"]["accuracy_high"],
+        "leak_free": details["leak_free"]["accuracy"],
+        "train_acc": training["accuracy"],
+        "train_loss": training["loss"],
+        "val_acc": training["val_accuracy"],
+        "val_loss": training["val_loss"],
+    }.items():
+        assert metrics[name] == pytest.approx(value, abs=5e-5), name
+    lines = finished.run("dvc", "metrics", "show").splitlines()
+    assert lines[0].split()[:2] == ["Path", "acc"]
+    assert max(map(len, lines)) <= COLUMNS
 
 
-def test_a_learning_rate_leaves_data_and_baselines_alone(project: Scratch) -> None:
+def test_an_experiment_fits_a_terminal_and_leaves_data_and_baselines_alone(
+    project: Scratch,
+) -> None:
     output = project.run("dvc", "exp", "run", "-S", "train.learning_rate=0.01")
-    assert set(stages_run(output)) == {"train", "evaluate", *FOLDS, "stability", "report"}
+    changed = {"train", "evaluate", "crossvalidate", "stability", "report"}
+    assert set(stages_run(output)) == changed
 
-    changed = project.run("dvc", "metrics", "diff", "--json")
-    assert "published" in json.dumps(json.loads(changed))
-    page = project.run("dvc", "plots", "diff", "HEAD")
+    lines = project.run("dvc", "metrics", "diff").splitlines()
+    assert 2 <= len(lines) <= 20
+    assert max(map(len, lines)) <= COLUMNS
+    table = project.run("dvc", "exp", "show", "--only-changed", "--no-pager")
+    assert "train.learning_rate" in table
+
+    project.run("dvc", "plots", "diff", "HEAD")
     html = (project.folder / "dvc_plots/index.html").read_text()
-    assert "index.html" in page
-    for name in ("Accuracy by epoch", "Loss by epoch", "ROC by class", "figures/confusion.png"):
-        assert name in html, name
+    for name in (
+        "Accuracy by epoch",
+        "Loss by epoch",
+        "Confusion on the test images",
+        "ROC by class",
+        "Reliability",
+        "confusion.png",
+        "gradcam.png",
+        "copies.png",
+    ):
+        assert html.count(name) >= 1, name
+    assert html.count("Accuracy by epoch") == 1, "drawn twice"
     assert not re.search("<DVC_METRIC_[A-Z_]+>", html)
 
     project.set(train__learning_rate=0.0001)
@@ -52,31 +98,140 @@ def test_a_learning_rate_leaves_data_and_baselines_alone(project: Scratch) -> No
     # the run-cache restores a run that was seen before; the report has none, as dvc.yaml says
     assert stages_run(output) == ["report"]
     assert "Stage 'train' is cached" in output
+    assert project.run("git", "status", "--short") == ""
 
 
-def test_another_seed_of_the_cross_validation_runs_its_own_folds_only(project: Scratch) -> None:
+# --------------------------------------------------------------------------------- what runs again
+
+
+def test_another_seed_trains_its_own_folds_only_and_back_again_nothing_runs(
+    project: Scratch,
+) -> None:
     project.set(crossvalidate__seeds=[0, 7])
-    ran = stages_run(project.run("dvc", "repro"))
-    assert ran == ["crossvalidate@7-1", "crossvalidate@7-2", "stability", "report"]
-    summary = json.loads((project.folder / "metrics/crossvalidation.json").read_text())
-    assert {(record["seed"], record["fold"]) for record in summary["records"]} == {
+    output = project.run("dvc", "repro")
+    assert stages_run(output) == ["crossvalidate", "stability", "report"]
+    assert re.findall(r"seed (\d) fold (\d): (kept|trained)", output) == [
+        ("0", "1", "kept"),
+        ("0", "2", "kept"),
+        ("7", "1", "trained"),
+        ("7", "2", "trained"),
+    ]
+    folds = json.loads((project.folder / "metrics/details/crossvalidate.json").read_text())
+    assert {(fold["seed"], fold["fold"]) for fold in folds["folds"]} == {
         (seed, fold) for seed in (0, 7) for fold in (1, 2)
     }
+    project.set(crossvalidate__seeds=[0])
+    assert stages_run(project.run("dvc", "repro")) == ["report"]
+    assert project.run("git", "status", "--short") == ""
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("README.md", []),
-        ("stages/common/gradcam.py", ["evaluate"]),
-        ("stages/report.py", ["report"]),
-        ("stages/stability.py", ["stability"]),
-    ],
-)
-def test_an_edit_runs_what_it_concerns(project: Scratch, name: str, expected: list[str]) -> None:
-    path = project.folder / name
-    path.write_text(path.read_text() + "\n# a comment\n" if path.exists() else "words")
-    assert stages_run(project.run("dvc", "repro")) == expected
+JUDGE = ["baselines", "evaluate", "stability"]
+TRAIN = ["train", "crossvalidate"]
+EDITS = {
+    "README.md": [],
+    "Makefile": [],
+    "stages/predict.py": [],
+    "stages/repair.py": [],
+    "stages/__init__.py": [],
+    "data/archive/README.md": [],
+    "stages/download.py": ["download"],
+    "stages/sources/archive.py": ["download"],
+    "stages/sources/kaggle_client.py": ["download"],
+    "stages/sources/layout.py": ["download"],
+    "stages/sources/phantom.py": ["download"],
+    "stages/sources/settings.py": ["download"],
+    "stages/audit.py": ["audit"],
+    "stages/intake/contact_sheet.py": ["audit", "preprocess"],
+    "stages/intake/copies.py": ["audit", "preprocess"],
+    "stages/intake/decode.py": ["audit", "preprocess"],
+    "stages/intake/settings.py": ["audit", "preprocess"],
+    "stages/preprocess.py": ["preprocess"],
+    "stages/learning/dataset.py": ["preprocess", *TRAIN, "baselines", "evaluate"],
+    "stages/learning/network.py": ["preprocess", *TRAIN, "baselines", "evaluate"],
+    "stages/learning/settings.py": ["preprocess", *TRAIN, "baselines", "evaluate"],
+    "stages/learning/splits.py": ["preprocess", *TRAIN, "baselines", "evaluate"],
+    "stages/train.py": ["train"],
+    "stages/crossvalidate.py": ["crossvalidate"],
+    "stages/judging/baselines.py": [*JUDGE, "report"],
+    "stages/judging/calibration.py": [*JUDGE, "report"],
+    "stages/judging/gradcam.py": [*JUDGE, "report"],
+    "stages/judging/scores.py": [*JUDGE, "report"],
+    "stages/judging/settings.py": [*JUDGE, "report"],
+    "stages/stability.py": ["stability"],
+    "stages/baselines.py": ["baselines"],
+    "stages/evaluate.py": ["evaluate"],
+    "stages/report.py": ["report"],
+    "stages/reporting/card.py": ["report"],
+    "stages/reporting/charts.py": ["report"],
+    "stages/reporting/model_card.md.j2": ["report"],
+    "stages/common/errors.py": ALL,
+    "stages/common/files.py": ALL,
+    "stages/common/params.py": ALL,
+    "requirements.txt": ALL,
+}
+"""The stages whose own inputs an edit changes; those after them run if their outputs differ."""
+
+
+@pytest.fixture(scope="module")
+def edited(finished: Scratch, tmp_path_factory: pytest.TempPathFactory) -> Scratch:
+    """A copy in which files are edited, and put back."""
+    return finished.copy(tmp_path_factory.mktemp("edited") / "project")
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_runs_what_its_folder_is_for(edited: Scratch, name: str) -> None:
+    path = edited.folder / name
+    before = path.read_text()
+    path.write_text(before + "\n# a comment\n")
+    try:
+        assert sorted(stages_run(edited.run("dvc", "repro", "--dry"))) == sorted(EDITS[name])
+    finally:
+        path.write_text(before)
+
+
+def test_the_table_of_edits_has_files_of_every_folder(finished: Scratch) -> None:
+    folders = {path.parent for path in (finished.folder / "stages").rglob("*.py")}
+    named = {(finished.folder / name).parent for name in EDITS}
+    assert folders - named == set()
+
+
+def test_an_edit_of_the_judging_trains_nothing(project: Scratch) -> None:
+    project.append("stages/judging/scores.py", "# a comment\n")
+    assert sorted(stages_run(project.run("dvc", "repro"))) == sorted([*JUDGE, "report"])
+
+
+def test_a_new_option_of_the_report_runs_the_report_alone(project: Scratch) -> None:
+    folder = project.folder / "stages/reporting"
+    (folder / "settings.py").write_text(
+        "from stages.common.params import Group\n\n\nclass Report(Group):\n    paper: str\n"
+    )
+    project.append("params.yaml", "report:\n  paper: a4\n")
+    pipeline = project.folder / "dvc.yaml"
+    text = pipeline.read_text()
+    pipeline.write_text(
+        text.replace(
+            "      - preprocess\n      - train\n    outs:",
+            "      - preprocess\n      - report\n      - train\n    outs:",
+        )
+    )
+    assert pipeline.read_text() != text
+    assert stages_run(project.run("dvc", "repro")) == ["report"]
+
+
+@pytest.mark.parametrize("line", ["mystery:\n  key: 1\n", "  mystery: 1\n"])
+def test_an_unknown_group_or_key_is_refused_by_the_first_stage_that_runs(
+    project: Scratch, line: str
+) -> None:
+    project.append("params.yaml", line)
+    project.append("stages/report.py", "# a comment\n")
+    output = project.run("dvc", "repro", status=255)
+    assert "mystery: there is no such key, expected one of" in output
+    assert "Traceback" not in output
+
+
+def test_early_stopping_by_the_loss_needs_one_setting(project: Scratch) -> None:
+    output = project.run("dvc", "exp", "run", "-S", "train.monitor=val_loss", "train")
+    assert stages_run(output) == ["train"]
 
 
 def test_a_fault_of_the_parameters_ends_in_one_message(project: Scratch) -> None:
@@ -86,14 +241,37 @@ def test_a_fault_of_the_parameters_ends_in_one_message(project: Scratch) -> None
     assert "Traceback" not in output
 
 
-def test_halves_that_a_killed_dvc_left_are_mended(project: Scratch) -> None:
+def test_halves_that_a_killed_dvc_left_are_moved_aside(project: Scratch) -> None:
     lock, rwlock = project.folder / "dvc.lock", project.folder / ".dvc/tmp/rwlock"
     for broken in (lock, rwlock):
         broken.write_bytes(b"")
         assert broken.name in project.run("dvc", "repro", status=255)
-        assert f"{broken.name} was cut short" in project.run("python", "-m", "stages.mend")
+        assert f"{broken.name} was cut short" in project.run("python", "-m", "stages.repair")
         assert set(stages_run(project.run("dvc", "repro"))) <= {"report"}
-    assert project.run("git", "status", "--short") == ""
+    assert project.run("git", "status", "--short").split() == ["??", "dvc.lock.cut-short"]
+
+
+# ------------------------------------------------------------------------------ sharing, other data
+
+
+def test_a_colleague_pulls_and_has_nothing_to_run(project: Scratch, tmp_path: Path) -> None:
+    """The lines of README.md, against a folder as the remote."""
+    project.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "team"))
+    project.commit()
+    project.run("dvc", "push")
+    project.run("git", "clone", "--quiet", ".", str(tmp_path / "colleague"))
+    colleague = Scratch(tmp_path / "colleague", Path(project.environment["HOME"]))
+    colleague.run("dvc", "pull")
+    assert stages_run(colleague.run("dvc", "repro")) == []
+    assert colleague.run("git", "status", "--short") == ""
+    assert "metrics.json" in colleague.run("dvc", "metrics", "show")
+
+    project.run("git", "tag", "--annotate", "--message", "first", "classifier@v1.0.0")
+    project.run("dvc", "artifacts", "get", ".", "classifier", "--out", str(tmp_path / "got"))
+    assert {path.name for path in (tmp_path / "got").iterdir()} == {
+        "classifier.json",
+        "classifier.keras",
+    }
 
 
 def test_archive_as_the_source(project: Scratch) -> None:
@@ -104,85 +282,6 @@ def test_archive_as_the_source(project: Scratch) -> None:
         (raw / split).rename(archive / split)
     project.set(download__source="archive")
     assert stages_run(project.run("dvc", "repro", "audit")) == ["download", "audit"]
-    metrics = json.loads((project.folder / "metrics/data.json").read_text())
+    metrics = json.loads((project.folder / "metrics/details/audit.json").read_text())
     assert "mine" in metrics["provenance"]["data"]
     assert "PHANTOM" not in metrics["provenance"]["data"]
-
-
-def modules_used(script: Path) -> set[str]:
-    """The paths of all modules of stages/ that a script imports, over any number of steps.
-
-    Without `stages/common/__init__.py`, in which there is nothing to depend on.
-    """
-    found = {"stages/__init__.py"}
-    waiting = [script]
-    while waiting:
-        path = waiting.pop()
-        name = path.relative_to(PROJECT).as_posix()
-        if name in found:
-            continue
-        found.add(name)
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            for module in names:
-                file = PROJECT / (module.replace(".", "/") + ".py")
-                if module.startswith("stages") and file.is_file():
-                    waiting.append(file)
-    return found
-
-
-@pytest.mark.parametrize("stage", yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"])
-def test_every_module_that_a_stage_uses_is_among_its_dependencies(stage: str) -> None:
-    declared = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"][stage]["deps"]
-    modules = {name for name in declared if name.startswith("stages")}
-    used = modules_used(PROJECT / f"stages/{stage}.py")
-    covered = {
-        name for name in used if any(name == dep or name.startswith(f"{dep}/") for dep in modules)
-    }
-    assert used - covered == set(), "not among the deps in dvc.yaml"
-    idle = {dep for dep in modules if not any(n == dep or n.startswith(f"{dep}/") for n in used)}
-    assert idle == set(), "among the deps in dvc.yaml, but not used"
-
-
-def test_the_folder_of_shared_modules_runs_no_code_of_its_own() -> None:
-    (said,) = ast.parse((PROJECT / "stages/common/__init__.py").read_text()).body
-    assert isinstance(said, ast.Expr), "it is not among the deps in dvc.yaml"
-    assert isinstance(said.value, ast.Constant)
-
-
-@pytest.mark.parametrize("module", sorted((PROJECT / "stages/common").rglob("*.py")), ids=str)
-def test_what_is_shared_knows_no_stage(module: Path) -> None:
-    stages = {f"stages/{path.name}" for path in (PROJECT / "stages").glob("*.py")}
-    assert modules_used(module) & stages == {"stages/__init__.py"}
-
-
-def test_the_lock_file_fits_the_code() -> None:
-    """After a clone, `dvc.lock` names the code, the parameters and the stages as they are."""
-    import hashlib
-
-    lock = yaml.safe_load((PROJECT / "dvc.lock").read_text())["stages"]
-    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
-    for name, entry in lock.items():
-        declared = set(stages[name.partition("@")[0]]["deps"])
-        assert {dep["path"] for dep in entry["deps"]} == declared, f"{name}: `dvc commit --force`"
-    recorded = {
-        dep["path"]: dep["md5"]
-        for entry in lock.values()
-        for dep in entry["deps"]
-        if "nfiles" not in dep
-    }
-    for path, md5 in recorded.items():
-        if (PROJECT / path).is_file() and path.startswith(("stages", "data/kaggle")):
-            digest = hashlib.md5((PROJECT / path).read_bytes(), usedforsecurity=False)
-            assert digest.hexdigest() == md5, f"{path} has changed: run `make repro`, commit"
-    parameters = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    for entry in lock.values():
-        for name, value in entry.get("params", {}).get("params.yaml", {}).items():
-            here = parameters
-            for key in name.split("."):
-                here = here[key]
-            assert here == value, name
