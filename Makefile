@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 python := .venv/bin/python
 pip := $(python) -m pip install --disable-pip-version-check --require-hashes
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-fast lint format bench verify torture mutate audit-deps lock
+.PHONY: help repro setup test test-fast lint format bench verify torture mutate audit-deps lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; \
@@ -21,6 +21,8 @@ repro: .venv/installed .dvc/config.local ## set up, then run the pipeline (dvc r
 	@echo "  dvc plots show            every chart, as a page"
 	@echo "  dvc exp run -S train.learning_rate=0.001    an experiment       (needs git)"
 	@echo "  dvc metrics diff; dvc plots diff            what it changed     (need git)"
+
+setup: .venv/installed .dvc/config.local ## set up alone, to `dvc pull` what a colleague has run
 
 test: .venv/installed-dev lint ## set up, then run every check and every test
 	$(python) -m pytest -n 2 --dist loadfile

@@ -253,8 +253,8 @@ def main() -> None:
     for line in total.wrong:
         print(line)
     print(
-        f"torture: {chosen.kills} kills, of which {total.struck} struck; {total.repaired} halves of "
-        f"DVC's own files moved aside; {len(total.wrong)} differences"
+        f"torture: {chosen.kills} kills, of which {total.struck} struck; {total.repaired} of DVC's "
+        f"own files were cut short and moved aside; {len(total.wrong)} differences"
     )
     sys.exit(1 if total.wrong else 0)
 

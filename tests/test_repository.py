@@ -69,7 +69,7 @@ def test_no_radiograph_and_no_model() -> None:
 
 
 def test_pictures_in_git_are_charts() -> None:
-    allowed = (PROJECT / "metrics/figures", PROJECT / "docs")
+    allowed = (PROJECT / "metrics/charts", PROJECT / "docs")
     pictures = [path for path in tracked() if path.suffix == ".png"]
     assert [path for path in pictures if not any(a in path.parents for a in allowed)] == []
 
@@ -92,8 +92,9 @@ def test_the_same_versions_are_pinned_for_use_and_for_development() -> None:
     assert pins("requirements.txt") <= pins("requirements-dev.txt")
 
 
-def test_the_readme_names_every_parameter_and_every_command() -> None:
+def test_the_readme_and_docs_name_every_parameter_and_every_command() -> None:
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    docs = (PROJECT / "docs/development.md").read_text(encoding="utf-8")
     params = (PROJECT / "params.yaml").read_text(encoding="utf-8")
     missing = [
         key for key in re.findall(r"^  (\w+):", params, re.MULTILINE) if f"`{key}`" not in readme
@@ -102,6 +103,15 @@ def test_the_readme_names_every_parameter_and_every_command() -> None:
     missing += [
         name
         for name in re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE)
-        if name != "help" and f"make {name}" not in readme
+        if name != "help" and f"make {name}" not in readme + docs
     ]
     assert missing == []
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.split()) <= 1300
+    for page in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
