@@ -60,7 +60,7 @@ def column(runs: list[dict[str, Any]]) -> dict[str, str]:
         f"{folds['mean']:.3f} ({folds['lowest']:.3f} to {folds['highest']:.3f})"
     )
     for name, words in BASELINES.items():
-        lines[f"baseline on all test images: {words}"] = interval(
+        lines[f"baseline, all test images: {words}"] = interval(
             runs[0]["baselines"][name]["all_test"]
         )
     return lines
@@ -79,7 +79,7 @@ def more(runs: list[dict[str, Any]]) -> dict[str, str]:
     lines["Grad-CAM: share outside the central region"] = spread(
         [result["gradcam"]["outside_centre_share"] for result in evaluations]
     )
-    lines["baseline on all test images: file properties"] = interval(
+    lines["baseline, all test images: file properties"] = interval(
         runs[0]["baselines"]["file_properties"]["all_test"]
     )
     epochs = [details["train"]["epochs"] for details in runs]
@@ -88,9 +88,9 @@ def more(runs: list[dict[str, Any]]) -> dict[str, str]:
     return lines
 
 
-def print_table(columns: list[dict[str, str]]) -> None:
+def print_table(what: str, columns: list[dict[str, str]]) -> None:
     """Prints one column per protocol as Markdown."""
-    print(f"| accuracy | {' | '.join(RUNS)} |")
+    print(f"| {what} | {' | '.join(RUNS)} |")
     print("|---" * (len(RUNS) + 1) + "|")
     for name in columns[0]:
         print(f"| {name} | {' | '.join(column[name] for column in columns)} |")
@@ -128,9 +128,9 @@ def main() -> None:
                 )
                 bar.update()
             protocols.append(runs)
-    print_table([column(runs) for runs in protocols])
+    print_table("accuracy on the test images", [column(runs) for runs in protocols])
     print("\nBeside these (docs/results.md):\n")
-    print_table([more(runs) for runs in protocols])
+    print_table("metric", [more(runs) for runs in protocols])
 
 
 if __name__ == "__main__":
