@@ -28,7 +28,7 @@ from stages.sources import kaggle_client
 from tests.sources import kaggle_server
 from tests.sources.kaggle_server import KaggleServer, serving
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "stages.download"]
 TOKEN = "PLANTED-TOKEN-5f1c"
 KEY = "PLANTED-KEY-77ab"
