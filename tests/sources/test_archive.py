@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from stages.common.errors import InputError
 from stages.sources import archive, layout
 from stages.sources.archive import Limits
-from stages.common.errors import InputError
 from tests import made
 
 LIMITS = Limits(files=1000, gigabytes=0.05)

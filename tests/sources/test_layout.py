@@ -1,7 +1,7 @@
 import pytest
 
-from stages.sources import layout
 from stages.common.errors import InputError
+from stages.sources import layout
 
 GOOD = ["train/A/1.png", "train/B/1.png", "test/A/1.png", "test/B/2.png"]
 
