@@ -20,9 +20,10 @@ from itertools import combinations, pairwise
 import numpy as np
 from PIL import Image, ImageOps
 
-from stages.sources import phantom
+from benchmarks import phantom_copies
 from stages.common import parallel
 from stages.intake import copies
+from stages.sources import phantom
 
 SEED = 20200131
 PHANTOMS = 2_000
@@ -55,7 +56,7 @@ def looked_at(picture: phantom.Phantom) -> tuple[str, str, copies.Fingerprint]:
 
 def quality() -> None:
     """Prints precision and recall on phantoms, as a whole and by the kind of copy."""
-    plan = phantom.plan_copies(SEED, PHANTOMS)
+    plan = phantom_copies.plan(SEED, PHANTOMS)
     sha256, pixels_sha256, prints = zip(*parallel.each(looked_at, plan, "phantoms"), strict=True)
     begun = time.perf_counter()
     pairs = copies.find(sha256, pixels_sha256, prints)
