@@ -110,7 +110,7 @@ SOURCES: dict[str, Callable[[Download, Path], tuple[str, str]]] = {
 
 
 def main() -> None:
-    """Reads params.yaml and writes data/raw, whole or not at all."""
+    """Reads params.yaml and writes data/raw, all of it or nothing."""
     settings = params.load(Download)
     if settings.source != "kaggle":
         files.remove(KAGGLE_PARTIAL)

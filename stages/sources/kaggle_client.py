@@ -2,8 +2,8 @@
 
 Uses the client's Python interface, whose exceptions carry the HTTP status. Nothing that the
 client prints or raises is repeated except its progress bar: its texts hold signed addresses, and
-in some cases the token itself. That it returns says little: an error page may stand inside the
-zip. So the caller checks the content.
+in some cases the token itself. A download that ends without an exception may still have an error
+page inside the zip, so the caller checks the content.
 """
 
 import contextlib
@@ -88,11 +88,11 @@ def cause(error: BaseException, data_set: str, size: int | None) -> str:
 
 
 class _Retries(io.StringIO):
-    """Takes what the client prints, and passes on only that it tries again."""
+    """What the client prints: only the notes that it tries again are passed on."""
 
-    def __init__(self, terminal: TextIO) -> None:
+    def __init__(self, stderr: TextIO) -> None:
         super().__init__()
-        self._terminal = terminal
+        self._stderr = stderr
 
     def write(self, text: str) -> int:
         if retry := _RETRY.search(text):
@@ -100,7 +100,7 @@ class _Retries(io.StringIO):
             print(
                 f"download: the transfer broke off; trying again in {seconds} s "
                 f"({attempt} of {attempts})",
-                file=self._terminal,
+                file=self._stderr,
                 flush=True,
             )
         return len(text)
@@ -108,7 +108,7 @@ class _Retries(io.StringIO):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Lets nothing of the client through but retries and, on a terminal, its progress bar."""
+    """Hides what the client prints but for retries and, on a terminal, its progress bar."""
     stderr = sys.stderr
     with (
         open(os.devnull, "w", encoding="utf-8") as nowhere,
@@ -119,7 +119,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _fetch(data_set: str, folder: Path) -> None:
-    os.environ.update(VERBOSE="", VERBOSE_OUTPUT="")  # holds the whole zip in memory
+    # Set, they make the client print the token and hold the whole zip in memory.
+    os.environ.update(VERBOSE="", VERBOSE_OUTPUT="")
     with _quiet():
         # The import logs in where there is an account. Where there is none it prints a help text,
         # and public data sets can be had all the same.

@@ -303,22 +303,22 @@ NAMES = st.one_of(st.lists(PARTS, min_size=1, max_size=4).map("/".join), st.text
 def test_any_names_either_unpack_exactly_or_are_refused(
     tmp_path_factory: pytest.TempPathFactory, names: list[str]
 ) -> None:
-    room = tmp_path_factory.mktemp("any")
+    folder = tmp_path_factory.mktemp("any")
     contents = {name: str(number).encode() for number, name in enumerate(names)}
     try:
         path = make_zip(
-            room / "a.zip", *((n, b"" if n.endswith("/") else contents[n]) for n in names)
+            folder / "a.zip", *((n, b"" if n.endswith("/") else contents[n]) for n in names)
         )
     except UnicodeEncodeError:  # lone surrogates, which no zip can hold
         return
     with contextlib.suppress(InputError):
-        assert unpack(path, room / "target") == {
+        assert unpack(path, folder / "target") == {
             name: data
             for name, data in contents.items()
             if not name.endswith("/") and not layout.is_junk(name)
         }
-    assert {place.name for place in room.iterdir()} <= {"a.zip", "target"}
-    assert not [place for place in room.rglob("*") if place.is_symlink()]
+    assert {place.name for place in folder.iterdir()} <= {"a.zip", "target"}
+    assert not [place for place in folder.rglob("*") if place.is_symlink()]
 
 
 @settings(
@@ -328,9 +328,9 @@ def test_any_names_either_unpack_exactly_or_are_refused(
 def test_a_zip_with_changed_bytes_either_unpacks_exactly_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    room = tmp_path_factory.mktemp("mutated")
+    folder = tmp_path_factory.mktemp("mutated")
     contents = {f"train/{number}.png": bytes([number]) * 40 for number in range(3)}
-    path = make_zip(room / "a.zip", *contents.items())
+    path = make_zip(folder / "a.zip", *contents.items())
     original = path.read_bytes()
     mutated = bytearray(original)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -338,12 +338,12 @@ def test_a_zip_with_changed_bytes_either_unpacks_exactly_or_is_refused(
         mutated[place] = data.draw(st.integers(0, 255))
     path.write_bytes(mutated)
     try:
-        found = unpack(path, room / "target")
+        unpacked = unpack(path, folder / "target")
     except InputError:
         pass
     else:
-        assert set(found.values()) <= set(contents.values())
-    assert {place.name for place in room.iterdir()} <= {"a.zip", "target"}
+        assert set(unpacked.values()) <= set(contents.values())
+    assert {place.name for place in folder.iterdir()} <= {"a.zip", "target"}
 
 
 def write_tree(folder: Path, *paths: str) -> Path:
