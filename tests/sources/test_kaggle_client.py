@@ -359,14 +359,14 @@ def test_no_credential_is_shown_or_written(
         credentials.chmod(0o600)
         with_token = place.run(KAGGLE_API_TOKEN=TOKEN, VERBOSE="1")
         with_key = place.run(VERBOSE="1")
-        broken_token = place.run(KAGGLE_API_TOKEN=f"{TOKEN}\nx")
+        broken = [place.run(KAGGLE_API_TOKEN=f"{TOKEN}{end}") for end in ("\nx", "…")]
         assert with_token.returncode == with_key.returncode == (0 if fault is None else 1)
-        assert "token is wrong or expired" in broken_token.stderr
+        assert all("token is wrong or expired" in done.stderr for done in broken)
         # The credentials were really used:
         assert any(value.startswith("Bearer") for value in server.authorizations)
         assert any(value.startswith("Basic") for value in server.authorizations)
         credentials.unlink()
-        texts = [done.stdout + done.stderr for done in (with_token, with_key, broken_token)]
+        texts = [done.stdout + done.stderr for done in (with_token, with_key, *broken)]
         texts += [
             path.read_bytes().decode("latin-1")
             for path in place.folder.rglob("*")
