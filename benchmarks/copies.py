@@ -20,6 +20,7 @@ from itertools import combinations, pairwise
 import numpy as np
 from PIL import Image, ImageOps
 
+from benchmarks import phantom_copies
 from stages.common import parallel
 from stages.intake import copies
 from stages.sources import phantom
@@ -40,7 +41,7 @@ def same(values: Iterable[Hashable]) -> set[tuple[int, int]]:
     return {pair for equal in positions.values() for pair in combinations(equal, 2)}
 
 
-def looked_at(picture: phantom.Phantom) -> tuple[str, str, copies.Fingerprint]:
+def hashed(picture: phantom.Phantom) -> tuple[str, str, copies.Fingerprint]:
     """SHA-256 of the bytes and of the pixels, and the fingerprint of one phantom."""
     data = phantom.render(picture)
     with Image.open(io.BytesIO(data)) as image:
@@ -54,9 +55,9 @@ def looked_at(picture: phantom.Phantom) -> tuple[str, str, copies.Fingerprint]:
 
 
 def quality() -> None:
-    """Prints precision and recall on phantoms, as a whole and by the kind of copy."""
-    plan = phantom.plan_copies(SEED, PHANTOMS)
-    sha256, pixels_sha256, prints = zip(*parallel.each(looked_at, plan, "phantoms"), strict=True)
+    """Prints precision and recall on phantoms, over all and by the kind of copy."""
+    plan = phantom_copies.plan(SEED, PHANTOMS)
+    sha256, pixels_sha256, prints = zip(*parallel.each(hashed, plan, "phantoms"), strict=True)
     begun = time.perf_counter()
     pairs = copies.find(sha256, pixels_sha256, prints)
     seconds = time.perf_counter() - begun
@@ -64,12 +65,12 @@ def quality() -> None:
     truth = same(
         ((picture.original or picture).radiograph, picture.kind == "mirrored") for picture in plan
     )
-    found = same(copies.groups(len(plan), pairs))
+    grouped = same(copies.groups(len(plan), pairs))
     print(f"{len(plan):,} phantoms, {len(truth):,} pairs of copies; found in {seconds:.1f} s")
-    print(f"  precision {len(found & truth) / len(found):.4f}")
-    print(f"  recall    {len(found & truth) / len(truth):.4f}")
+    print(f"  precision {len(grouped & truth) / len(grouped):.4f}")
+    print(f"  recall    {len(grouped & truth) / len(truth):.4f}")
     kinds = Counter(" and ".join(sorted({plan[a].kind, plan[b].kind})) for a, b in truth)
-    hits = Counter(" and ".join(sorted({plan[a].kind, plan[b].kind})) for a, b in truth & found)
+    hits = Counter(" and ".join(sorted({plan[a].kind, plan[b].kind})) for a, b in truth & grouped)
     print(f"  recall by kind, of the {len(kinds)} combinations those with an original:")
     for kind, count in sorted(kinds.items()):
         if "original" in kind.split(" and "):

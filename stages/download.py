@@ -1,4 +1,4 @@
-"""Fetches the radiographs and keeps them only if they are whole.
+"""Fetches the radiographs and keeps them only if they are complete.
 
 In:  nothing (download.source: phantom), the one zip or folder in data/archive/ (archive), or the
      Kaggle data set and data/kaggle-manifest.csv, which lists its files (kaggle)
@@ -12,23 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages.common import files, parallel, params, stage
+from stages.common.errors import InputError, listed
 from stages.sources import archive, kaggle_client, layout, manifest
 from stages.sources.settings import Download
-from stages.common.errors import InputError, listed
 
 RAW = Path("data/raw")
 ARCHIVE = Path("data/archive")
 MANIFEST = Path("data/kaggle-manifest.csv")
 # The README of the system that this pipeline follows links a data set of face masks in one place;
 # that is a mistake. Its results were made with this one.
-KAGGLE = "pranavraikokte/covid19-image-dataset"
-KAGGLE_VERSION = 2
+KAGGLE = "pranavraikokte/covid19-image-dataset/2"  # owner/name/version
 KAGGLE_FOLDER = "Covid19-dataset"
 KAGGLE_PARTIAL = Path("data/.kaggle.partial")
-
-
-def _limits(settings: Download) -> archive.Limits:
-    return archive.Limits(settings.max_files, settings.max_gigabytes)
 
 
 def from_phantom(settings: Download, raw: Path) -> tuple[str, str]:
@@ -47,38 +42,33 @@ def from_archive(settings: Download, raw: Path) -> tuple[str, str]:
         InputError: it is unsafe, damaged, or not laid out as {train,test}/<class>/<images>.
     """
     source = archive.only_entry(ARCHIVE)
-    limits = _limits(settings)
-    if source.is_dir():
-        places = layout.arrange(archive.folder_members(source, limits), str(source))
-        archive.copy(source, places, raw, limits)
-        lines = [f"{files.sha256_of(raw / place)}  {place}\n" for place in sorted(places.values())]
-        digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-        return f"folder {source.name} (sha256 over its files {digest[:12]}…)", "unknown"
-    with archive.opened(source) as zipped:
-        places = layout.arrange(archive.members(zipped, limits, str(source)), str(source))
-        archive.unpack(zipped, places, raw, limits, str(source))
-    return f"archive {source.name} (sha256 {files.sha256_of(source)[:12]}…)", "unknown"
+    with archive.opened(source, settings) as contents:
+        places = layout.arrange(contents.names, str(source))
+        contents.unpack(places, raw)
+    if not source.is_dir():
+        return f"archive {source.name} (sha256 {files.sha256_of(source)[:12]}…)", "unknown"
+    lines = [f"{files.sha256_of(raw / place)}  {place}\n" for place in sorted(places.values())]
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    return f"folder {source.name} (sha256 over its files {digest[:12]}…)", "unknown"
 
 
 def unpack_verified(
-    zip_path: Path, entries: dict[str, manifest.Entry], raw: Path, limits: archive.Limits
+    zip_path: Path, entries: dict[str, manifest.Entry], raw: Path, settings: Download
 ) -> None:
     """Unpacks what Kaggle sent to `raw`, which then holds exactly the files of the manifest.
 
     Raises:
         InputError: it is no zip, or a file is missing, extra or different.
     """
-    name = f"Kaggle data set {KAGGLE}/{KAGGLE_VERSION}"
+    name = f"Kaggle data set {KAGGLE}"
     again = "was thrown away; run the same command again"
     try:
-        with archive.opened(zip_path) as zipped:
-            names = archive.members(zipped, limits, zip_path.name)
-            places = {name: name for name in names if not name.endswith("/")}
-            archive.unpack(zipped, places, raw, limits, zip_path.name)
+        with archive.opened(zip_path, settings) as contents:
+            places = {name: name for name in contents.names if not name.endswith("/")}
+            contents.unpack(places, raw)
     except InputError as error:
         raise InputError(f"{name}: what came is unusable and {again}. {error}") from None
-    lines = manifest.differences(entries, raw)
-    if lines:
+    if lines := manifest.differences(entries, raw):
         raise InputError(
             f"{name}: what came is not what {MANIFEST} lists ({len(entries)} files). "
             f"It {again}.\n{listed(lines)}"
@@ -95,21 +85,21 @@ def from_kaggle(settings: Download, raw: Path) -> tuple[str, str]:
         InputError: nothing came, or not exactly what the manifest lists.
     """
     entries = manifest.read(MANIFEST)
-    data_set = f"{KAGGLE}/{KAGGLE_VERSION}"
     for resumed in (KAGGLE_PARTIAL.exists(), False):
-        zip_path = kaggle_client.download(data_set, KAGGLE_PARTIAL)
+        zip_path = kaggle_client.download(KAGGLE, KAGGLE_PARTIAL)
         try:
-            unpack_verified(zip_path, entries, raw, _limits(settings))
+            unpack_verified(zip_path, entries, raw, settings)
             break
         except InputError:
             if not resumed:
                 raise
             # An error page may stand in the middle of what an earlier run had left.
-            print("download: what was left of a broken transfer is no good; starting afresh")
+            print("download: what was left of a broken transfer is unusable; starting afresh")
             files.remove(raw)
         finally:
             files.remove(KAGGLE_PARTIAL)
-    return f"Kaggle {KAGGLE} version {KAGGLE_VERSION}", "CC BY-SA 4.0"
+    data_set, _, version = KAGGLE.rpartition("/")
+    return f"Kaggle {data_set} version {version}", "CC BY-SA 4.0"
 
 
 SOURCES: dict[str, Callable[[Download, Path], tuple[str, str]]] = {
@@ -120,7 +110,7 @@ SOURCES: dict[str, Callable[[Download, Path], tuple[str, str]]] = {
 
 
 def main() -> None:
-    """Reads params.yaml and writes data/raw, whole or not at all."""
+    """Reads params.yaml and writes data/raw, all of it or nothing."""
     settings = params.load(Download)
     if settings.source != "kaggle":
         files.remove(KAGGLE_PARTIAL)

@@ -58,9 +58,9 @@ def raw_images() -> dict[str, bytes]:
 
 
 def provenance() -> dict[str, object]:
-    found = json.loads((download.RAW / "provenance.json").read_text(encoding="utf-8"))
-    assert isinstance(found, dict)
-    return found
+    record = json.loads((download.RAW / "provenance.json").read_text(encoding="utf-8"))
+    assert isinstance(record, dict)
+    return record
 
 
 @pytest.mark.usefixtures("choose")

@@ -41,72 +41,60 @@ def arrange(names: Iterable[str], label: str) -> dict[str, str]:
         InputError: a split is missing, the classes of the splits differ, there is only one class
             or an empty one, or a file stands at another level.
     """
-    places = _without_enclosing_folder(names, label)
+    places = {name: name for name in names}
+    if not places:
+        raise InputError(f"{label} holds no file. Expected {{train,test}}/<class>/<images> in it.")
     tops = {place.split("/")[0] for place in places.values()}
-    absent = [split for split in SPLITS if split not in tops]
-    if absent or tops != set(SPLITS):
+    if len(tops) == 1 and not tops & set(SPLITS):
+        (top,) = tops
+        places = {name: name.removeprefix(f"{top}/") for name in places}
+        tops = {place.split("/")[0] for place in places.values() if place}
+    if tops != set(SPLITS):
         raise InputError(
             f"{label}: expected the folders train/ and test/, with at most one folder around the "
-            f"two; found {named(sorted(tops)) or 'nothing'}. "
+            f"two and nothing beside them; found {named(sorted(tops)) or 'nothing'}. "
             "Arrange it as {train,test}/<class>/<images>."
         )
-    files_in: Counter[str] = Counter()
+    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     misplaced = []
     for name, place in places.items():
-        depth = place.rstrip("/").count("/")
-        if place.endswith("/") and depth <= 1:
-            files_in[place.rstrip("/")] += 0
-        elif not place.endswith("/") and depth == 2:
-            files_in[place.rpartition("/")[0]] += 1
-        else:
-            misplaced.append(name)
+        match place.split("/"):
+            case [""] | [_, ""]:  # the folder around it, or a split
+                pass
+            case [split, class_name, file] if file:
+                counts[split][class_name] += 1
+            case [split, class_name, ""]:
+                counts[split][class_name] += 0
+            case _:
+                misplaced.append(name)
     if misplaced:
         raise InputError(
             f"{label}: expected files at {{train,test}}/<class>/<file> and nowhere else; found at "
             f"another level:\n{listed(sorted(misplaced))}\nMove or remove them."
         )
-    _check_classes({path: count for path, count in files_in.items() if "/" in path}, label)
-    return {name: place for name, place in places.items() if not place.endswith("/")}
+    _check_classes(counts, label)
+    return {name: place for name, place in places.items() if place and not place.endswith("/")}
 
 
-def _without_enclosing_folder(names: Iterable[str], label: str) -> dict[str, str]:
-    names = list(names)
-    tops = {name.split("/")[0] for name in names}
-    if not tops:
-        raise InputError(f"{label} holds no file. Expected {{train,test}}/<class>/<images> in it.")
-    if tops & set(SPLITS):
-        return {name: name for name in names}
-    if len(tops) > 1:
-        raise InputError(
-            f"{label}: expected the folders train/ and test/, with at most one folder around the "
-            f"two and nothing beside them; found {named(sorted(tops))}."
-        )
-    (top,) = tops
-    inner = {name: name.removeprefix(f"{top}/") for name in names}
-    return {name: place for name, place in inner.items() if place}
-
-
-def _check_classes(files_in: Mapping[str, int], label: str) -> None:
-    classes = {
-        split: sorted(path.split("/")[1] for path in files_in if path.split("/")[0] == split)
-        for split in SPLITS
-    }
+def _check_classes(counts: Mapping[str, Counter[str]], label: str) -> None:
+    """Refuses class folders that are empty, alone in their split, or fewer than two."""
     for split, other in (SPLITS, SPLITS[::-1]):
-        alone = [name for name in classes[split] if name not in classes[other]]
-        if alone:
-            raise InputError(
-                f"{label}: the class folder {split}/{alone[0]} has no counterpart; {other}/ has "
-                f"{named(classes[other]) or 'no class'}. Expected the same class folders in "
-                "train/ and test/."
-            )
-    for path in sorted(files_in):
-        if not files_in[path]:
-            raise InputError(
-                f"{label}: the class folder {path} is empty, expected images in it. "
-                "Add some, or remove the class from both train/ and test/."
-            )
-    if len(classes["train"]) < 2:
+        classes, others = sorted(counts[split]), sorted(counts[other])
+        for name in classes:
+            if name not in others:
+                raise InputError(
+                    f"{label}: the class folder {split}/{name} has no counterpart; {other}/ has "
+                    f"{named(others) or 'no class'}. Expected the same class folders in "
+                    "train/ and test/."
+                )
+        for name in classes:
+            if not counts[split][name]:
+                raise InputError(
+                    f"{label}: the class folder {split}/{name} is empty, expected images in it. "
+                    "Add some, or remove the class from both train/ and test/."
+                )
+    if len(counts["train"]) < 2:
         raise InputError(
-            f"{label}: found {named(classes['train']) or 'no class'} as the only class folder in "
-            "train/ and test/, expected at least two classes to tell apart."
+            f"{label}: found {named(sorted(counts['train'])) or 'no class'} as the only class "
+            "folder in train/ and test/, expected at least two classes to tell apart."
         )

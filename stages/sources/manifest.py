@@ -30,26 +30,23 @@ def read(path: Path) -> dict[str, Entry]:
     restore = f"Bring it back with `git checkout {path}`."
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != _COLUMNS:
-                raise InputError(
-                    f"{path}: the header is {reader.fieldnames}, expected {_COLUMNS}. {restore}"
-                )
-            entries: dict[str, Entry] = {}
-            for row in reader:
-                well_formed = re.fullmatch(r"\d+", row["size"] or "") and re.fullmatch(
-                    r"[0-9a-f]{64}", row["sha256"] or ""
-                )
-                if not well_formed or row["path"] in entries:
-                    raise InputError(
-                        f"{path}, line {reader.line_num}: found {list(row.values())}, expected a "
-                        f"path named only once, a size in bytes and a SHA-256. {restore}"
-                    )
-                entries[row["path"]] = Entry(int(row["size"]), row["sha256"])
+            lines = [line for line in csv.reader(file) if line]
     except FileNotFoundError:
         raise InputError(f"{path} is not there. {restore}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV file in UTF-8 ({error}). {restore}") from None
+    header = lines[0] if lines else None
+    if header != _COLUMNS:
+        raise InputError(f"{path}: the header is {header}, expected {_COLUMNS}. {restore}")
+    entries: dict[str, Entry] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        name, size, sha256 = line if len(line) == len(_COLUMNS) else ("", "", "")
+        if name in entries or not (size.isdecimal() and re.fullmatch("[0-9a-f]{64}", sha256)):
+            raise InputError(
+                f"{path}, line {number}: found {line}, expected a path named only once, a size in "
+                f"bytes and a SHA-256. {restore}"
+            )
+        entries[name] = Entry(int(size), sha256)
     if not entries:
         raise InputError(f"{path} lists no file. {restore}")
     return entries
@@ -57,20 +54,19 @@ def read(path: Path) -> dict[str, Entry]:
 
 def differences(entries: dict[str, Entry], folder: Path) -> list[str]:
     """One line for each file under `folder` that is missing, extra or different; [] if none is."""
-    found = {
+    paths = {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
         if path.is_symlink() or not path.is_dir()
     }
-    lines = [f"missing: {name}" for name in sorted(entries.keys() - found.keys())]
-    lines += [f"extra: {name}" for name in sorted(found.keys() - entries.keys())]
-    for name in tqdm(sorted(entries.keys() & found.keys()), "verifying", unit="file", disable=None):
-        size = found[name].stat().st_size
-        if size != entries[name].size:
-            lines.append(f"different: {name} has {size} bytes, expected {entries[name].size}")
-            continue
-        digest = files.sha256_of(found[name])
-        if digest != entries[name].sha256:
-            expected = entries[name].sha256
-            lines.append(f"different: {name} has SHA-256 {digest[:12]}…, expected {expected[:12]}…")
+    lines = [f"missing: {name}" for name in sorted(entries.keys() - paths.keys())]
+    lines += [f"extra: {name}" for name in sorted(paths.keys() - entries.keys())]
+    for name in tqdm(sorted(entries.keys() & paths.keys()), "verifying", unit="file", disable=None):
+        expected, size = entries[name], paths[name].stat().st_size
+        if size != expected.size:
+            lines.append(f"different: {name} has {size} bytes, expected {expected.size}")
+        elif (digest := files.sha256_of(paths[name])) != expected.sha256:
+            lines.append(
+                f"different: {name} has SHA-256 {digest[:12]}…, expected {expected.sha256[:12]}…"
+            )
     return lines

@@ -49,27 +49,13 @@ _PLANTED_COPIES = [
     ("cropped + windowed", "Covid", "train", "train", 1),
     ("re-scaled + windowed", "Viral Pneumonia", "test", "test", 1),
 ]
-_COPY_KINDS = [
-    "bytes",
-    "pixels",
-    "re-encoded",
-    "re-scaled",
-    "cropped",
-    "windowed",
-    "cropped + re-encoded",
-    "re-scaled + windowed",
-    "cropped + windowed + re-encoded",
-    "cropped + re-scaled + windowed + re-encoded",
-]
-_COPY_SHARE = 0.3
-_MIRRORED_SHARE = 0.05
 _SHOWN_TO_STORED = {
     3: Image.Transpose.ROTATE_180,
     6: Image.Transpose.ROTATE_90,
     8: Image.Transpose.ROTATE_270,
 }
 
-Field = NDArray[Any]  # of float32, one value a pixel
+Field = NDArray[Any]  # of float32, one value per pixel
 
 
 @dataclass(frozen=True)
@@ -126,16 +112,16 @@ def _numbers(seed: int, radiograph: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, radiograph, purpose])
 
 
-def _names(folders: Mapping[str, int], random: np.random.Generator) -> dict[str, Iterator[str]]:
-    """For each folder so many file names without suffix, in an order that tells nothing."""
+def file_names(folders: Mapping[str, int], random: np.random.Generator) -> dict[str, Iterator[str]]:
+    """For each folder as many paths without suffix as it says, in an order that tells nothing."""
     return {
         folder: iter([f"{folder}/phantom-{1 + number:04d}" for number in random.permutation(count)])
         for folder, count in folders.items()
     }
 
 
-def _original(seed: int, radiograph: int, name: str) -> Phantom:
-    """An original; `name` is its path without the suffix."""
+def make_original(seed: int, radiograph: int, name: str) -> Phantom:
+    """The original of a radiograph; `name` is its path without the suffix."""
     random = _numbers(seed, radiograph, 0)
     suffix = str(random.choice([".jpeg", ".jpg", ".png"], p=[0.74, 0.2, 0.06]))
     longer = int(random.integers(420, 901))
@@ -150,21 +136,15 @@ def _original(seed: int, radiograph: int, name: str) -> Phantom:
     return Phantom(name + suffix, radiograph, "original", seed, size, mode, quality, orientation)
 
 
-def _copy(original: Phantom, kind: str, name: str, random: np.random.Generator) -> Phantom:
+def make_copy(original: Phantom, kind: str, name: str, random: np.random.Generator) -> Phantom:
     """A copy of `original`, of a kind as in `Phantom.kind`; `name` is its path without suffix."""
     suffix = PurePosixPath(original.path).suffix
+    copy = replace(original, path=name + suffix, kind=kind, original=original)
     if kind == "bytes":
-        return replace(original, path=name + suffix, kind=kind, original=original)
+        return copy
     if kind == "pixels":
         level = 1 if original.format == "PNG" else 6
-        return replace(
-            original,
-            path=name + ".png",
-            kind=kind,
-            quality=level,
-            orientation=1,
-            original=original,
-        )
+        return replace(copy, path=name + ".png", quality=level, orientation=1)
     steps = kind.split(" + ")
     crop, window, scale = (0.0, 0.0, 0.0, 0.0), (0.0, 1.0, 1.0), 1.0
     quality, mode = original.quality, original.mode
@@ -186,14 +166,12 @@ def _copy(original: Phantom, kind: str, name: str, random: np.random.Generator) 
     width = round(original.size[0] * (1 - crop[0] - crop[2]) * scale)
     height = round(original.size[1] * (1 - crop[1] - crop[3]) * scale)
     return replace(
-        original,
+        copy,
         path=name + suffix,
-        kind=kind,
         size=(width, height),
         mode=mode,
         quality=quality,
         orientation=1,
-        original=original,
         crop=crop,
         window=window,
     )
@@ -204,7 +182,7 @@ def plan(seed: int, share: float = 1.0) -> list[Phantom]:
 
     Args:
         seed: of everything.
-        share: in (0, 1]; shrinks every count, down to 4 pictures a class in `train`, 3 in `test`
+        share: in (0, 1]; shrinks every count, down to 4 pictures per class in `train`, 3 in `test`
             and one copy across the splits.
     """
     random = np.random.default_rng(seed)
@@ -217,45 +195,20 @@ def plan(seed: int, share: float = 1.0) -> list[Phantom]:
         for split, classes in COUNTS.items()
         for class_name, count in classes.items()
     }
-    names = _names(counts, random)
+    names = file_names(counts, random)
     originals: dict[str, list[Phantom]] = {}
     radiographs = itertools.count()
     for folder, count in counts.items():
         copied = sum(folder == f"{target}/{class_name}" for _, class_name, _, target in copies)
         originals[folder] = [
-            _original(seed, next(radiographs), next(names[folder])) for _ in range(count - copied)
+            make_original(seed, next(radiographs), next(names[folder]))
+            for _ in range(count - copied)
         ]
     phantoms = [phantom for group in originals.values() for phantom in group]
     to_copy = {folder: iter(group) for folder, group in originals.items()}
     for kind, class_name, source, target in copies:
         original = next(to_copy[f"{source}/{class_name}"])  # none twice: pairs, as in the real set
-        phantoms.append(_copy(original, kind, next(names[f"{target}/{class_name}"]), random))
-    return sorted(phantoms, key=lambda phantom: phantom.path)
-
-
-def plan_copies(seed: int, pictures: int) -> list[Phantom]:
-    """A set to measure a copy finder with: `pictures` of them, sorted by path.
-
-    About 30 % are copies of every kind and of several kinds at once, some radiographs with more
-    than one; 5 % are mirrored, which a copy finder must keep apart from what they mirror.
-    """
-    random = np.random.default_rng(seed)
-    folders = [f"{split}/{class_name}" for split in COUNTS for class_name in COUNTS[split]]
-    names = _names(dict.fromkeys(folders, pictures), random)
-    copied, mirrored = round(pictures * _COPY_SHARE), round(pictures * _MIRRORED_SHARE)
-    originals = [
-        _original(seed, radiograph, next(names[folders[random.integers(len(folders))]]))
-        for radiograph in range(pictures - copied - mirrored)
-    ]
-    phantoms = list(originals)
-    for index in range(copied + mirrored):
-        original = originals[random.integers(len(originals))]
-        kind = _COPY_KINDS[index % len(_COPY_KINDS)] if index < copied else "mirrored"
-        split = str(random.choice(list(COUNTS)))
-        copy = _copy(original, kind, next(names[f"{split}/{original.class_name}"]), random)
-        if kind == "mirrored":
-            copy = replace(copy, radiograph=len(phantoms))
-        phantoms.append(copy)
+        phantoms.append(make_copy(original, kind, next(names[f"{target}/{class_name}"]), random))
     return sorted(phantoms, key=lambda phantom: phantom.path)
 
 

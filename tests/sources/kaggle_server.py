@@ -1,7 +1,7 @@
-"""A stand-in for Kaggle on the loopback interface, which the unmodified client takes for the real.
+"""A fake Kaggle on the loopback interface, for the unmodified client.
 
 The client reaches it as an HTTP proxy, so its requests arrive with absolute addresses. `fault`
-says what goes wrong; setting it to None mends the server. Bounded in requests and in time.
+says what goes wrong; setting it to None repairs the server. Bounded in requests and in time.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class KaggleServer(ThreadingHTTPServer):
         self.fault = fault
         self.requests: list[str] = []
         self.authorizations: set[str] = set()
-        self.mended = threading.Event()
+        self.repaired = threading.Event()
 
     def shutdown_request(self, request: Any) -> None:
         """Ends a connection; without a FIN where a reset is wanted."""
@@ -128,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._start(offset, len(body))
                 self.wfile.write(body[offset:-1000])
                 self.wfile.flush()
-                self.server.mended.wait(STALL_SECONDS)
+                self.server.repaired.wait(STALL_SECONDS)
                 self.close_connection = True
             case _:
                 self._start(offset, len(body))
@@ -171,7 +171,7 @@ def serving(body: bytes, fault: str | None = None) -> Iterator[KaggleServer]:
     try:
         yield server
     finally:
-        server.mended.set()
+        server.repaired.set()
         server.shutdown()
         server.server_close()
         thread.join()

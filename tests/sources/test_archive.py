@@ -13,12 +13,23 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from stages.sources import archive, layout
-from stages.sources.archive import Limits
 from stages.common.errors import InputError
+from stages.sources import archive, layout
+from stages.sources.settings import Download
 from tests import made
 
-LIMITS = Limits(files=1000, gigabytes=0.05)
+
+def limits(files: int, gigabytes: float) -> Download:
+    return Download(
+        source="archive",
+        phantom_seed=0,
+        phantom_share=1,
+        max_files=files,
+        max_gigabytes=gigabytes,
+    )
+
+
+LIMITS = limits(1000, 0.05)
 
 
 def zip_info(name: str, mode: int = 0) -> zipfile.ZipInfo:
@@ -53,20 +64,24 @@ def patch_directory(path: Path, offset: int, layout: str, value: int) -> Path:
     return path
 
 
-def unpack(path: Path, target: Path, limits: Limits = LIMITS) -> dict[str, bytes]:
+def unpack(path: Path, target: Path, most: Download = LIMITS) -> dict[str, bytes]:
     """Unpacks everything under its own name; gives what then is under `target`."""
-    with archive.opened(path) as zipped:
-        names = archive.members(zipped, limits, path.name)
-        places = {name: name for name in names if not name.endswith("/")}
-        archive.unpack(zipped, places, target, limits, path.name)
+    with archive.opened(path, most) as contents:
+        places = {name: name for name in contents.names if not name.endswith("/")}
+        contents.unpack(places, target)
     return made.contents_of(target)
 
 
-def assert_refused(path: Path, words: str, limits: Limits = LIMITS) -> None:
+def members(folder: Path, most: Download = LIMITS) -> list[str]:
+    with archive.opened(folder, most) as contents:
+        return contents.names
+
+
+def assert_refused(path: Path, words: str, most: Download = LIMITS) -> None:
     """Refused with `words`, and nothing written beside the zip itself."""
     before = {place for place in path.parent.rglob("*") if "target" not in place.parts}
     with pytest.raises(InputError) as caught:
-        unpack(path, path.parent / "target", limits)
+        unpack(path, path.parent / "target", most)
     assert words in str(caught.value)
     assert path.name in str(caught.value)
     after = {place for place in path.parent.rglob("*") if "target" not in place.parts}
@@ -189,7 +204,7 @@ def test_a_bomb_by_ratio_is_refused(tmp_path: Path) -> None:
 def test_a_bomb_by_declared_size_is_refused(tmp_path: Path) -> None:
     noise = random.Random(0).randbytes(600_000)
     path = make_zip(tmp_path / "a.zip", ("x.png", noise), ("y.png", noise))
-    assert_refused(path, "beyond download.max_gigabytes = 0.001", Limits(1000, 0.001))
+    assert_refused(path, "beyond download.max_gigabytes = 0.001", limits(1000, 0.001))
     assert not (tmp_path / "target").exists()
 
 
@@ -208,9 +223,11 @@ def test_a_lie_about_the_unpacked_size_is_found(tmp_path: Path, declared: int) -
 def test_what_comes_out_is_counted_whatever_was_declared(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
-    (folder / "x.png").write_bytes(bytes(1_500_000))
-    with pytest.raises(InputError, match=r"beyond download\.max_gigabytes = 0\.001"):
-        archive.copy(folder, {"x.png": "x.png"}, tmp_path / "target", Limits(10, 0.001))
+    (folder / "x.png").touch()
+    with archive.opened(folder, limits(10, 0.001)) as contents:
+        (folder / "x.png").write_bytes(bytes(1_500_000))
+        with pytest.raises(InputError, match=r"beyond download\.max_gigabytes = 0\.001"):
+            contents.unpack({"x.png": "x.png"}, tmp_path / "target")
     assert not (tmp_path / "target/x.png").stat().st_size
 
 
@@ -286,22 +303,22 @@ NAMES = st.one_of(st.lists(PARTS, min_size=1, max_size=4).map("/".join), st.text
 def test_any_names_either_unpack_exactly_or_are_refused(
     tmp_path_factory: pytest.TempPathFactory, names: list[str]
 ) -> None:
-    room = tmp_path_factory.mktemp("any")
+    folder = tmp_path_factory.mktemp("any")
     contents = {name: str(number).encode() for number, name in enumerate(names)}
     try:
         path = make_zip(
-            room / "a.zip", *((n, b"" if n.endswith("/") else contents[n]) for n in names)
+            folder / "a.zip", *((n, b"" if n.endswith("/") else contents[n]) for n in names)
         )
     except UnicodeEncodeError:  # lone surrogates, which no zip can hold
         return
     with contextlib.suppress(InputError):
-        assert unpack(path, room / "target") == {
+        assert unpack(path, folder / "target") == {
             name: data
             for name, data in contents.items()
             if not name.endswith("/") and not layout.is_junk(name)
         }
-    assert {place.name for place in room.iterdir()} <= {"a.zip", "target"}
-    assert not [place for place in room.rglob("*") if place.is_symlink()]
+    assert {place.name for place in folder.iterdir()} <= {"a.zip", "target"}
+    assert not [place for place in folder.rglob("*") if place.is_symlink()]
 
 
 @settings(
@@ -311,9 +328,9 @@ def test_any_names_either_unpack_exactly_or_are_refused(
 def test_a_zip_with_changed_bytes_either_unpacks_exactly_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    room = tmp_path_factory.mktemp("mutated")
+    folder = tmp_path_factory.mktemp("mutated")
     contents = {f"train/{number}.png": bytes([number]) * 40 for number in range(3)}
-    path = make_zip(room / "a.zip", *contents.items())
+    path = make_zip(folder / "a.zip", *contents.items())
     original = path.read_bytes()
     mutated = bytearray(original)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -321,12 +338,12 @@ def test_a_zip_with_changed_bytes_either_unpacks_exactly_or_is_refused(
         mutated[place] = data.draw(st.integers(0, 255))
     path.write_bytes(mutated)
     try:
-        found = unpack(path, room / "target")
+        unpacked = unpack(path, folder / "target")
     except InputError:
         pass
     else:
-        assert set(found.values()) <= set(contents.values())
-    assert {place.name for place in room.iterdir()} <= {"a.zip", "target"}
+        assert set(unpacked.values()) <= set(contents.values())
+    assert {place.name for place in folder.iterdir()} <= {"a.zip", "target"}
 
 
 def write_tree(folder: Path, *paths: str) -> Path:
@@ -341,9 +358,9 @@ def write_tree(folder: Path, *paths: str) -> Path:
 
 def test_a_folder_is_copied_without_junk(tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "set", "train/A/1.png", "train/A/.DS_Store", "train/B/")
-    names = archive.folder_members(folder, LIMITS)
-    assert names == ["train/", "train/A/", "train/A/1.png", "train/B/"]
-    archive.copy(folder, {"train/A/1.png": "one/1.png"}, tmp_path / "target", LIMITS)
+    with archive.opened(folder, LIMITS) as contents:
+        assert contents.names == ["train/", "train/A/", "train/A/1.png", "train/B/"]
+        contents.unpack({"train/A/1.png": "one/1.png"}, tmp_path / "target")
     assert made.contents_of(tmp_path / "target") == {"one/1.png": b"train/A/1.png"}
 
 
@@ -351,41 +368,41 @@ def test_links_in_a_folder_are_refused(tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "set", "train/A/1.png")
     (folder / "train/A/2.png").symlink_to("1.png")
     with pytest.raises(InputError, match=r"'train/A/2\.png' is a symbolic link"):
-        archive.folder_members(folder, LIMITS)
+        members(folder)
     (folder / "train/A/2.png").unlink()
     (folder / "train/B").symlink_to(tmp_path)
     with pytest.raises(InputError, match="'train/B' is a symbolic link"):
-        archive.folder_members(folder, LIMITS)
+        members(folder)
 
 
 def test_devices_in_a_folder_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_tree(tmp_path / "set", "train/A/1.png")
     os.mkfifo(folder / "pipe")
     with pytest.raises(InputError, match="'pipe' is a device, a pipe or a socket"):
-        archive.folder_members(folder, LIMITS)
+        members(folder)
     (folder / "pipe").unlink()
     monkeypatch.chdir(folder)  # the path of a socket may not be long
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
         with pytest.raises(InputError, match="'socket' is a device, a pipe or a socket"):
-            archive.folder_members(folder, LIMITS)
+            members(folder)
 
 
 def test_unsafe_and_colliding_names_in_a_folder_are_refused(tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "set", "train/A/1.png", "train/A/x\ny.png")
     with pytest.raises(InputError, match="a control character"):
-        archive.folder_members(folder, LIMITS)
+        members(folder)
     folder = write_tree(tmp_path / "other", "train/A/1.png", "train/a/2.png")
     with pytest.raises(InputError, match="differ only in case"):
-        archive.folder_members(folder, LIMITS)
+        members(folder)
 
 
 def test_limits_hold_for_a_folder(tmp_path: Path) -> None:
     folder = write_tree(tmp_path / "set", "train/A/1.png", "train/A/2.png")
-    with pytest.raises(InputError, match=r"more files and folders than download\.max_files = 3"):
-        archive.folder_members(folder, Limits(3, 1))
+    with pytest.raises(InputError, match=r"4 members, more than download\.max_files = 3"):
+        members(folder, limits(3, 1))
     with pytest.raises(InputError, match=r"beyond download\.max_gigabytes = 1e-08"):
-        archive.folder_members(folder, Limits(10, 1e-8))
+        members(folder, limits(10, 1e-8))
 
 
 def test_only_entry(tmp_path: Path) -> None:

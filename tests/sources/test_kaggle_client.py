@@ -1,7 +1,8 @@
-"""The source `kaggle`: the real client, run as a program, against a server on this machine."""
+"""The source `kaggle`: the real client against a server on this machine."""
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 import zipfile
 from collections.abc import Iterator
@@ -22,13 +24,14 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 import pytest
+import requests
 from PIL import Image
 
 from stages.sources import kaggle_client
 from tests.sources import kaggle_server
 from tests.sources.kaggle_server import KaggleServer, serving
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "stages.download"]
 TOKEN = "PLANTED-TOKEN-5f1c"
 KEY = "PLANTED-KEY-77ab"
@@ -196,26 +199,39 @@ def test_every_fault_ends_in_one_line_and_the_next_run_succeeds(
         list(pool.map(play, FAULTS, FAULTS.values()))
 
 
+def http_error(status: int) -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError("SECRET", response=response)
+
+
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("error", "size", "words"),
     [
-        (
-            'Max retries exceeded with url: /v1/x (Caused by NameResolutionError("Failed to '
-            "resolve 'api.kaggle.com' ([Errno -2] Name or service not known)\"))",
-            "no connection to Kaggle",
-        ),
-        ("Connection error: OSError: [Errno 28] No space left on device", "the disk is full"),
-        ("503 Server Error: Service Unavailable for url: https://x", "of its own (503)"),
-        ("Dataset not found", "Kaggle does not have it (404)"),
-        ("Traceback ...\nValueError: something new: SECRET", "does not know"),
+        (requests.ConnectionError("Failed to resolve SECRET"), None, "no connection to Kaggle"),
+        (requests.ConnectionError("SECRET"), 0, "the connection broke off again and again"),
+        (requests.Timeout("SECRET"), 5, "the connection broke off again and again"),
+        (OSError(errno.ENOSPC, "SECRET"), 5, "the disk is full"),
+        (OSError(errno.EDQUOT, "SECRET"), 5, "the disk is full"),
+        (http_error(401), None, "the token is wrong or expired"),
+        (http_error(403), None, "accepted first"),
+        (http_error(404), None, "Kaggle does not have it (404)"),
+        (http_error(429), None, "Wait some minutes"),
+        (http_error(503), None, "of its own (503)"),
+        (http_error(418), None, "failed (HTTPError) for a reason that this program does not know"),
+        (ValueError("Invalid header value b'SECRET'"), 5, "the token is wrong or expired"),
+        (UnicodeEncodeError("latin-1", "SECRET", 0, 1, ""), None, "the token is wrong or expired"),
+        (ValueError("SECRET"), 5, "the transfer ended with the wrong number of bytes"),
+        (KeyboardInterrupt(), 2_100_000, "interrupted after 2.1 MB"),
+        (KeyboardInterrupt(), None, "interrupted after 0.0 MB"),
+        (RuntimeError("something new: SECRET"), None, "failed (RuntimeError) for a reason"),
     ],
 )
-def test_cause(said: str, words: str) -> None:
-    help_text = "Authentication required ... Save the token to ~/.kaggle/access_token\n"
-    found = kaggle_client.cause(help_text + said, "owner/name/2")
-    assert words in found
-    assert "SECRET" not in found
-    assert "\n" not in found
+def test_cause(error: BaseException, size: int | None, words: str) -> None:
+    line = kaggle_client.cause(error, "owner/name/2", size)
+    assert words in line
+    assert "SECRET" not in line
+    assert "\n" not in line
 
 
 def test_no_network(tmp_path: Path, pictures: dict[str, bytes], impatience: Path) -> None:
@@ -253,9 +269,9 @@ def wait_for_fragment(place: Place, process: subprocess.Popen[str]) -> None:
     raise AssertionError("the client wrote nothing in 30 s")
 
 
-@pytest.mark.parametrize("who", ["group", "client", "stage killed"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_half_way(
-    tmp_path: Path, pictures: dict[str, bytes], impatience: Path, who: str
+    tmp_path: Path, pictures: dict[str, bytes], impatience: Path, number: signal.Signals
 ) -> None:
     with place_with(tmp_path / "here", pictures, impatience, "stall") as (server, place):
         process = subprocess.Popen(
@@ -268,27 +284,23 @@ def test_interrupted_half_way(
             start_new_session=True,
         )
         wait_for_fragment(place, process)
-        (client,) = psutil.Process(process.pid).children()
-        if who == "group":
-            os.killpg(process.pid, signal.SIGINT)
-        elif who == "client":
-            client.send_signal(signal.SIGINT)
-        else:
-            process.kill()
+        assert not psutil.Process(process.pid).children()  # nothing that could outlive it
+        os.killpg(process.pid, number)
         out, err = process.communicate(timeout=30)
-        if who == "stage killed":
-            assert client.is_running()  # the orphan that the next run must end
-        else:
+        if number == signal.SIGINT:
             done = subprocess.CompletedProcess(COMMAND, process.returncode, out, err)
             assert_one_line(done, "interrupted after")
-            assert not client.is_running()
+        else:
+            assert process.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+            assert out == err == ""
+        if number != signal.SIGKILL:
             assert not (place.folder / "data/.raw.partial").exists()
         assert not (place.folder / "data/raw").exists()
         server.fault = None
         server.requests.clear()
         done = place.run()
         assert done.returncode == 0, done.stderr
-        assert not client.is_running() or client.status() == psutil.STATUS_ZOMBIE
+        assert any("GET" in line for line in server.requests)
         place.assert_complete(pictures)
 
 
@@ -304,7 +316,7 @@ def test_a_fragment_with_an_error_page_in_it_is_fetched_afresh(
         done = place.run()
         assert done.returncode == 0, done.stderr
         assert "starting afresh" in done.stdout
-        assert [line for line in server.requests if "GetDatasetMetadata" in line][1:]
+        assert [line for line in server.requests if "DownloadDataset" in line][1:]
         place.assert_complete(pictures)
 
 
@@ -347,14 +359,14 @@ def test_no_credential_is_shown_or_written(
         credentials.chmod(0o600)
         with_token = place.run(KAGGLE_API_TOKEN=TOKEN, VERBOSE="1")
         with_key = place.run(VERBOSE="1")
-        broken_token = place.run(KAGGLE_API_TOKEN=f"{TOKEN}\nx")
+        broken = [place.run(KAGGLE_API_TOKEN=f"{TOKEN}{end}") for end in ("\nx", "…")]
         assert with_token.returncode == with_key.returncode == (0 if fault is None else 1)
-        assert "token is wrong or expired" in broken_token.stderr
+        assert all("token is wrong or expired" in done.stderr for done in broken)
         # The credentials were really used:
         assert any(value.startswith("Bearer") for value in server.authorizations)
         assert any(value.startswith("Basic") for value in server.authorizations)
         credentials.unlink()
-        texts = [done.stdout + done.stderr for done in (with_token, with_key, broken_token)]
+        texts = [done.stdout + done.stderr for done in (with_token, with_key, *broken)]
         texts += [
             path.read_bytes().decode("latin-1")
             for path in place.folder.rglob("*")
@@ -368,6 +380,7 @@ def test_progress_is_shown_on_a_terminal(
 ) -> None:
     with place_with(tmp_path / "here", pictures, impatience) as (_server, place):
         ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (24, 80))
         with subprocess.Popen(
             COMMAND,
             cwd=place.folder,

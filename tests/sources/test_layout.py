@@ -1,7 +1,7 @@
 import pytest
 
-from stages.sources import layout
 from stages.common.errors import InputError
+from stages.sources import layout
 
 GOOD = ["train/A/1.png", "train/B/1.png", "test/A/1.png", "test/B/2.png"]
 
@@ -17,6 +17,7 @@ def test_layout_keeps_files_and_drops_one_enclosing_folder() -> None:
     [
         ([], "x.zip holds no file"),
         (["readme.txt"], "expected the folders train/ and test/"),
+        (["readme.txt"], "found 'readme.txt'"),
         (["set/"], "found nothing"),
         (["train/A/1.png", "train/B/1.png"], "found 'train'"),
         (["a/b/train/A/1.png"], "found 'b'"),

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.sources import manifest
 from stages.common.errors import InputError
+from stages.sources import manifest
 
 PROJECT = Path(__file__).resolve().parents[2]
 DIGEST = hashlib.sha256(b"x").hexdigest()

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from benchmarks import phantom_copies
 from stages.sources import phantom
 from stages.sources.phantom import Phantom
 
 SEED = 20200131
-COPIES = phantom.plan_copies(3, 45)
+COPIES = phantom_copies.plan(3, 45)
 
 
 def small(picture: Phantom) -> Phantom:
@@ -132,7 +133,7 @@ def test_any_plan_is_whole(seed: int, share: float) -> None:
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 400))
 def test_any_plan_of_copies_has_its_share_of_them(seed: int, count: int) -> None:
-    pictures = phantom.plan_copies(seed, count)
+    pictures = phantom_copies.plan(seed, count)
     assert len(pictures) == len({picture.path for picture in pictures}) == count
     originals = [picture for picture in pictures if picture.kind == "original"]
     mirrored = [picture for picture in pictures if picture.kind == "mirrored"]
@@ -287,7 +288,7 @@ def test_a_copy_shows_its_class() -> None:
         assert likeness(upright(phantom.render(ours)), upright(phantom.render(theirs))) > 0.99
 
 
-def caption_found(grey: NDArray[Any]) -> float:
+def caption_likeness(grey: NDArray[Any]) -> float:
     """How well the words can be made out in a border: the correlation with them, printed."""
     height, width = grey.shape
     strip = max(13, round(height / 26))
@@ -305,7 +306,7 @@ def test_every_picture_says_that_it_is_synthetic() -> None:
     seen = set()
     for picture in COPIES[::3]:
         planned = picture if "re-scaled" in picture.kind else small(picture)
-        assert caption_found(upright(phantom.render(planned))) > 0.9, picture
+        assert caption_likeness(upright(phantom.render(planned))) > 0.9, picture
         seen |= set(picture.kind.split(" + "))
     assert {"original", "cropped", "re-scaled", "re-encoded", "mirrored"} <= seen
 
