@@ -42,6 +42,7 @@ def table(results: Mapping[str, Any]) -> str:
     """The short table that stands at the end of a `dvc repro`."""
     evaluate, stability = results["evaluate"], results["stability"]
     provenance, spread = evaluate["provenance"], stability["accuracy"]
+    folds, seeds = (card.counted(stability[f"{word}s"], word) for word in ("fold", "seed"))
     rows = {"network": evaluate} | {
         label: results["baselines"][name] for name, label in card.BASELINES.items()
     }
@@ -55,7 +56,7 @@ def table(results: Mapping[str, Any]) -> str:
         ),
         f"{'cross-validated':26}{spread['mean']:.3f}, standard deviation "
         f"{spread['standard_deviation']:.3f}, {spread['lowest']:.3f} to {spread['highest']:.3f} "
-        f"({card.counted(stability['folds'], 'fold')} x {card.counted(stability['seeds'], 'seed')})",
+        f"({folds} x {seeds})",
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The charts, as PNG: six of them, each with a title that names what it shows, data and protocol."""
+"""The charts, as PNG; the title of each names what it shows, the data and the protocol."""
 
 import contextlib
 import textwrap
