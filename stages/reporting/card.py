@@ -120,6 +120,32 @@ def flowing(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", joined) + "\n"
 
 
+_environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=False,  # noqa: S701 - that is for HTML; `finalize` escapes for Markdown
+    finalize=shown,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters |= {
+    "counted": counted,
+    "interval": interval,
+    "listed": listed,
+    "verbatim": lambda value: Markdown(str(value)),
+}
+_environment.globals |= {
+    "baseline_labels": BASELINES,
+    "calibration_metrics": CALIBRATION_METRICS.items(),
+    "changed": changed,
+    "class_metrics": CLASS_METRICS.items(),
+    "compared": compared,
+    "headlines": HEADLINES.items(),
+    "metrics": METRICS.items(),
+    "position": position,
+}
+
+
 def write(results: Mapping[str, Any], settings: Any) -> str:
     """The whole card.
 
@@ -131,37 +157,34 @@ def write(results: Mapping[str, Any], settings: Any) -> str:
     Returns:
         Markdown that ends with a line feed; its charts are in charts/ beside it.
     """
-    evaluate, copies = results["evaluate"], results["audit"]["copy_groups"]
-    network, calibration = evaluate["leak_free"], evaluate["calibration"]
+    evaluate, baselines = results["evaluate"], results["baselines"]
+    leak_free, calibration = evaluate["leak_free"], evaluate["calibration"]
     before, after = calibration["before"], calibration["after"]
+    copies = [group["files"] for group in results["audit"]["copy_groups"]]
     copies_in_train = {
-        file: [other for other in group["files"] if other.startswith("train/")]
+        file: [other for other in group if other.startswith("train/")]
         for group in copies
-        for file in group["files"]
+        for file in group
     }
-    in_test = [sum(file.startswith("test/") for file in group["files"]) for group in copies]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # noqa: S701 - that is for HTML; `finalize` escapes for Markdown
-        undefined=jinja2.StrictUndefined,
-        finalize=shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "counted": counted,
-        "interval": interval,
-        "listed": listed,
-        "verbatim": lambda value: Markdown(str(value)),
-    }
-    text = environment.get_template("model_card.md.j2").render(
+    test_files = [sum(file.startswith("test/") for file in group) for group in copies]
+    text = _environment.get_template("model_card.md.j2").render(
         **results,
         settings=settings,
-        protocol=evaluate["provenance"]["protocol"],
         synthetic=results["provenance"]["source"] == "phantom",
+        protocol=evaluate["provenance"]["protocol"],
         all_test=evaluate["all_test"],
-        leak_free=network,
-        gradcam=evaluate["gradcam"],
+        leak_free=leak_free,
+        classes=list(leak_free["classes"]),
+        worst=min(leak_free["classes"], key=lambda name: leak_free["classes"][name]["sensitivity"]),
+        leaks=[
+            (record["file"], copies_in_train.get(record["file"], []))
+            for record in results["predictions"]
+            if record["leaked"]
+        ],
+        contradictions=[
+            group for group in copies if len({file.split("/")[1] for file in group}) > 1
+        ],
+        repeats=sum(count - 1 for count in test_files if count > 1),
         temperature=calibration["temperature"],
         before=before,
         after=after,
@@ -169,32 +192,12 @@ def write(results: Mapping[str, Any], settings: Any) -> str:
             f"the {label} {changed(before[metric], after[metric])}"
             for metric, label in CALIBRATION_METRICS.items()
         ],
-        majority=results["baselines"]["majority_class"]["leak_free"]["accuracy"],
+        gradcam=evaluate["gradcam"],
+        majority=baselines["majority_class"]["leak_free"]["accuracy"],
         rivals={
             BASELINES[name]: unused
             for name, unused in UNUSED.items()
-            if results["baselines"][name]["leak_free"]["accuracy"] >= network["accuracy_low"]
+            if baselines[name]["leak_free"]["accuracy"] >= leak_free["accuracy_low"]
         },
-        classes=list(network["classes"]),
-        worst=min(network["classes"], key=lambda name: network["classes"][name]["sensitivity"]),
-        leaks=[
-            (record["file"], copies_in_train.get(record["file"], []))
-            for record in results["predictions"]
-            if record["leaked"]
-        ],
-        contradictions=[
-            group["files"]
-            for group in copies
-            if len({file.split("/")[1] for file in group["files"]}) > 1
-        ],
-        repeats=sum(count - 1 for count in in_test if count > 1),
-        headlines=HEADLINES.items(),
-        metrics=METRICS.items(),
-        class_metrics=CLASS_METRICS.items(),
-        calibration_metrics=CALIBRATION_METRICS.items(),
-        baseline_labels=BASELINES,
-        changed=changed,
-        compared=compared,
-        position=position,
     )
     return flowing(text)

@@ -102,10 +102,15 @@ def draw_confusion(results: Mapping[str, Any], folder: Path) -> None:
 def draw_roc(results: Mapping[str, Any], folder: Path) -> None:
     """A curve per class, one against the rest."""
     what = "ROC by class on all test images"
-    with chart(folder / "roc.png", what, results, (6.4, 5.6)) as figure:
+    classes = results["evaluate"]["all_test"]["classes"]
+    inches = (6.4, 5.6)
+    legend: dict[str, Any] = {"loc": "lower right"}
+    if len(classes) > 6:  # the legend would cover the curves
+        inches = (11.0, min(5.0 + 0.1 * len(classes), _MOST_INCHES))
+        legend = {"loc": "upper left", "bbox_to_anchor": (1.02, 1)}
+    with chart(folder / "roc.png", what, results, inches) as figure:
         axes = figure.subplots()
         handles, labels = [], []
-        classes = results["evaluate"]["all_test"]["classes"]
         for number, (name, result) in enumerate(classes.items()):
             points = [record for record in results["roc"] if record["class"] == name]
             handles += axes.plot(
@@ -121,9 +126,7 @@ def draw_roc(results: Mapping[str, Any], folder: Path) -> None:
         axes.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal", xlim=(-0.02, 1.02))
         axes.grid(color="0.9")
         # given outright: matplotlib leaves out labels that begin with an underscore
-        axes.legend(
-            handles, labels, title="class: AUROC [95 % interval]", loc="lower right", fontsize=9
-        )
+        axes.legend(handles, labels, title="class: AUROC [95 % interval]", fontsize=9, **legend)
 
 
 def draw_reliability(results: Mapping[str, Any], folder: Path) -> None:
@@ -179,5 +182,5 @@ def draw_baselines(results: Mapping[str, Any], folder: Path) -> None:
             for x, value, top in zip(places, accuracy, high, strict=True):
                 axes.text(x, top + 0.015, f"{value:.3f}", ha="center", fontsize=8)
         axes.set_xticks(range(len(bars)), [label.replace(" (", "\n(") for label in bars])
-        axes.set(ylabel="accuracy", ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
-        axes.legend()
+        axes.set(ylabel="accuracy", ylim=(0, 1.25), yticks=np.linspace(0, 1, 6))
+        axes.legend(loc="upper center", ncols=2)
