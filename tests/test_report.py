@@ -153,8 +153,12 @@ def test_reliability_shows_the_number_of_images_per_bin(drawn: dict[str, Any]) -
 def test_classes_may_have_any_name(drawn: dict[str, Any]) -> None:
     names = ["_hidden", "$x^$", "a|b", "-" * 90, *"αβγδεζηθ"]
     run(metrics_files.make(names))
-    legend = [text.get_text() for text in drawn["roc"].axes[0].get_legend().get_texts()]
-    assert [line.split(":")[0].replace("\n", "") for line in legend] == [*names, "chance"]
+    [axes] = drawn["roc"].axes
+    legend = axes.get_legend()
+    lines = [text.get_text() for text in legend.get_texts()]
+    assert [line.split(":")[0].replace("\n", "") for line in lines] == [*names, "chance"]
+    assert legend.get_window_extent().x0 > axes.get_window_extent().x1  # beside, not on, the curves
+    assert legend.get_window_extent().x1 < drawn["roc"].bbox.x1
     for path in report.CHARTS.iterdir():
         with Image.open(path) as image:
             assert max(image.size) <= 20 * drawing.DOTS_PER_INCH

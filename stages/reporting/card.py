@@ -50,7 +50,7 @@ UNUSED = {
     "file_properties": "more than properties of the file",
     "majority_class": "the image at all",
 }
-"""What a network may well leave unused that does no better than the baseline."""
+"""What a network that does no better than the baseline may leave unused."""
 
 
 class Markdown(str):
@@ -115,7 +115,10 @@ def changed(before: float, after: float) -> str:
 
 
 def flowing(text: str) -> str:
-    """Joins the lines of each paragraph and list item, and leaves one blank line between blocks."""
+    """Joins the lines of each paragraph and list item, and leaves one blank line between blocks.
+
+    A line that begins a row of a table, a heading, a quotation, a picture or an item stays one.
+    """
     joined = re.sub(r"(?<!\n)\n *(?![\n|>!#]|- )", " ", text.strip())
     return re.sub(r"\n{3,}", "\n\n", joined) + "\n"
 
