@@ -207,6 +207,42 @@ def test_the_original_protocol_is_called_optimistic():
     assert "ptimistic" not in card.write(metrics_files.make(protocol="holdout"), PARAMS)
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.19, "below"), (0.2, "within"), (0.3, "within"), (0.31, "above")],
+)
+def test_an_interval_holds_its_ends(value: float, expected: str) -> None:
+    assert card.position(value, 0.2, 0.3) == expected
+
+
+def test_the_summary_compares_both_headlines_and_the_cross_validation() -> None:
+    results = metrics_files.make()
+    results["evaluate"]["all_test"]["accuracy"] = 0.9
+    results["evaluate"]["leak_free"]["accuracy"] = 0.8
+    results["stability"]["accuracy"] |= {"lowest": 0.7, "highest": 0.85}
+    text = section(card.write(results, PARAMS), "In short")
+    assert "higher than that without leaks, and above the range of the cross-validation" in text
+    results["evaluate"]["all_test"]["accuracy"] = 0.75
+    text = section(card.write(results, PARAMS), "In short")
+    assert "lower than that without leaks, and within the range of the cross-validation" in text
+
+
+def test_a_baseline_at_the_end_of_the_networks_interval_is_a_rival() -> None:
+    results = metrics_files.make()
+    results["evaluate"]["leak_free"]["accuracy_low"] = 0.7
+    for name in metrics_files.BASELINES:
+        results["baselines"][name]["leak_free"]["accuracy"] = 0.7 if name == "border" else 0.6
+    assert "no better than: border only.**" in card.write(results, PARAMS)
+
+
+def test_the_lowest_sensitivity_is_named_with_its_class() -> None:
+    results = metrics_files.make()
+    for name, value in (("Covid", 0.9), ("Normal", 0.75), ("Viral Pneumonia", 0.8)):
+        results["evaluate"]["leak_free"]["classes"][name]["sensitivity"] = value
+    text = card.write(results, PARAMS)
+    assert "Normal has the lowest sensitivity: a share of 0.250 of its images was taken" in text
+
+
 def test_words_on_baselines_depend_on_the_numbers():
     results = metrics_files.make()
     results["evaluate"]["leak_free"] |= {"accuracy": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9}
@@ -298,6 +334,9 @@ def test_what_the_temperature_does_is_told_of_each_metric() -> None:
     )
     reason = "the log loss punishes confident wrong answers most"
     assert reason in text
+    results["evaluate"]["calibration"]["temperature"] = 1.5
+    assert reason not in card.write(results, PARAMS)
+    results["evaluate"]["calibration"]["temperature"] = 0.266
     results["evaluate"]["calibration"]["after"]["loss"] = 0.2
     text = section(card.write(results, PARAMS), "Calibration")
     assert "the log loss falls from 0.287 to 0.200" in text
