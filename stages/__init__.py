@@ -5,7 +5,16 @@ import sys
 
 _missing = [
     name
-    for name in ("PIL", "imagehash", "pandas", "psutil", "pydantic", "sklearn", "tensorflow")
+    for name in (
+        "PIL",
+        "imagehash",
+        "jinja2",
+        "pandas",
+        "psutil",
+        "pydantic",
+        "sklearn",
+        "tensorflow",
+    )
     if importlib.util.find_spec(name) is None
 ]
 if _missing:

@@ -1,4 +1,4 @@
-"""What the other stages write to metrics/, made up: every figure at random, the forms right."""
+"""What `report` reads, made up: every number at random, the forms right."""
 
 import json
 from collections.abc import Sequence
@@ -6,9 +6,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-CLASS_FIGURES = ("sensitivity", "specificity", "precision", "f1", "auroc")
-FIGURES = ("accuracy", "loss", "brier", *(f"macro_{name}" for name in CLASS_FIGURES))
-BASELINES = ("thumbnail", "border", "file_properties", "majority_class")
+from stages import report
+
+CLASS_METRICS = ("sensitivity", "specificity", "precision", "f1", "auroc")
+METRICS = ("accuracy", "loss", "brier", *(f"macro_{name}" for name in CLASS_METRICS))
+BASELINES = ("low_resolution", "border", "file_properties", "majority_class")
 
 
 def _bounds(random: Random) -> list[float]:
@@ -23,13 +25,13 @@ def _accuracy(random: Random, images: int) -> dict[str, Any]:
 def _headline(classes: Sequence[str], random: Random, images: int) -> dict[str, Any]:
     return {
         **_accuracy(random, images),
-        **{name: random.random() for name in FIGURES[1:]},
-        "intervals": {name: _bounds(random) for name in FIGURES},
+        **{name: random.random() for name in METRICS[1:]},
+        "intervals": {name: _bounds(random) for name in METRICS},
         "classes": {
             name: {
                 "images": random.randint(2, 99),
-                **{figure: random.random() for figure in CLASS_FIGURES},
-                "intervals": {figure: _bounds(random) for figure in CLASS_FIGURES},
+                **{metric: random.random() for metric in CLASS_METRICS},
+                "intervals": {metric: _bounds(random) for metric in CLASS_METRICS},
             }
             for name in classes
         },
@@ -42,7 +44,7 @@ def make(
     protocol: str = "holdout",
     source: str = "archive",
 ) -> dict[str, Any]:
-    """The content of every metrics file by its stem, and of the provenance."""
+    """The contents of the files that `report` reads, by their stems."""
     random = Random(seed)
     data = "SYNTHETIC PHANTOM (seed 7)" if source == "phantom" else "archive x.zip (sha256 0a1b…)"
     where = {"data": data, "protocol": protocol}
@@ -52,7 +54,7 @@ def make(
     curve = [(0.0, 0.0), (0.0, 0.5), (0.5, 0.5), (0.5, 1.0), (1.0, 1.0)]
     return {
         "provenance": {"source": source, "data": data, "licence": "unknown", "files": 11},
-        "data": {
+        "audit": {
             "provenance": {"data": data},
             "images": {
                 split: {name: random.randint(2, 9999) for name in classes}
@@ -96,9 +98,9 @@ def make(
             }
             for epoch in range(1, 5)
         ],
-        "test": {
+        "evaluate": {
             "provenance": where,
-            "published": _headline(classes, random, 66),
+            "all_test": _headline(classes, random, 66),
             "leak_free": _headline(classes, random, 59),
             "calibration": {
                 "temperature": 3 * random.random(),
@@ -108,9 +110,9 @@ def make(
                 },
             },
             "gradcam": {
-                "images_with_activation": random.randrange(9),
-                "outside_chest_share": random.random(),
-                "outside_chest_share_if_uniform": random.random(),
+                "images_with_activation": random.randint(1, 9),
+                "outside_centre_share": random.random(),
+                "outside_centre_share_if_uniform": random.random(),
             },
         },
         "predictions": [
@@ -143,36 +145,35 @@ def make(
             for when in ("before", "after")
             for number in range(5, 10)
         ],
-        "shortcuts": {
+        "baselines": {
             "provenance": where,
             **{
                 name: {
-                    "published": _accuracy(random, 66),
+                    "all_test": _accuracy(random, 66),
                     "leak_free": _accuracy(random, 59),
                 }
                 for name in BASELINES
             },
         },
-        "crossvalidation": {
-            "provenance": {"data": data},
+        "stability": {
+            "data": data,
             "folds": 3,
             "seeds": 2,
+            "images": 502,
             **{
                 name: {
                     column: random.random()
                     for column in ("mean", "standard_deviation", "lowest", "highest")
                 }
-                for name in FIGURES
+                for name in METRICS
             },
-            "records": [{"images": 83 + number % 2} for number in range(6)],
         },
     }
 
 
-def write(found: dict[str, Any]) -> None:
+def write(results: dict[str, Any]) -> None:
     """Writes them where the stages would, below the working folder."""
-    places = {name: Path(f"metrics/{name}.json") for name in found}
-    places["provenance"] = Path("data/raw/provenance.json")
-    for name, path in places.items():
+    for name in report.MADE_BY:
+        path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found[name]), encoding="utf-8")
+        path.write_text(json.dumps(results[path.stem]), encoding="utf-8")
