@@ -2,7 +2,6 @@ import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +138,26 @@ def test_a_picture_that_differs_in_its_details_is_no_copy(others):
     assert in_company(images, others) == []
 
 
+def noisy(image: Image.Image, seed: int, strength: float) -> Image.Image:
+    """With fine detail of its own; `strength` is the standard deviation in grey values."""
+    noise = np.random.default_rng(seed).standard_normal((90, 90), dtype=np.float32)
+    detail = np.asarray(Image.fromarray(noise).resize(SIZE, Image.Resampling.BICUBIC))
+    return Image.fromarray(np.uint8(np.clip(np.asarray(image) + strength * detail, 0, 255)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_threshold_of_similarity(seed, monkeypatch):
+    """Just above it are copies, just below it none: similarities at both were measured."""
+    original = chest(seed)
+    above, below = ([noisy(original, each, strength) for each in (20, 21)] for strength in (2.8, 4))
+    (pair,) = found_among(above)
+    assert 0.78 <= pair.similarity < 0.84
+    assert found_among(below) == []
+    monkeypatch.setattr(copies, "SIMILAR", 0.5)
+    (pair,) = found_among(below)
+    assert 0.68 < pair.similarity < 0.78
+
+
 def test_equal_bytes_and_pixels_are_told_from_near_copies():
     image, other = chest(6), chest(7)
     images = [image, other, image, image, jpeg(image, 60)]
@@ -250,59 +269,3 @@ def test_groups_do_not_depend_on_the_order_of_pairs(graph, random):
     count, pairs = graph
     shuffled = random.sample(pairs, len(pairs))
     assert copies.groups(count, shuffled) == copies.groups(count, pairs)
-
-
-def sheet(tmp_path: Path, groups: int, members: int) -> Image.Image:
-    grey = Image.new("L", (50, 40), 90)
-    rows = [
-        [(f"train/Covid/{'long-' * 12}{row}-{place}.jpeg", grey) for place in range(members)]
-        for row in range(groups)
-    ]
-    target = tmp_path / "pictures" / f"{groups}-{members}.png"
-    copies.contact_sheet(rows, target, "Near copies")
-    with Image.open(target) as image:
-        assert image.format == "PNG"
-        return image.copy()
-
-
-def thumbnails(image: Image.Image) -> int:
-    """How many grey squares there are."""
-    from scipy import ndimage
-
-    grey = (np.asarray(image)[::4, ::4] == 90).all(axis=2)
-    labels, _ = ndimage.label(grey)
-    return int((np.bincount(labels[grey]) > 2_000).sum())
-
-
-def test_the_contact_sheet_has_a_row_a_group(tmp_path):
-    two, five = sheet(tmp_path, 2, 3), sheet(tmp_path, 5, 3)
-    assert thumbnails(two) == 6
-    assert thumbnails(five) == 15
-    assert five.width == two.width
-    none = sheet(tmp_path, 0, 0)
-    assert (five.height - none.height) * 2 == (two.height - none.height) * 5
-    assert none.height < 100
-
-
-def test_a_thumbnail_has_its_path_beneath(tmp_path):
-    picture = np.asarray(sheet(tmp_path, 1, 1).convert("L"))
-    grey_rows = np.flatnonzero((picture == 90).sum(axis=1) > 100)
-    beneath = picture[grey_rows[-1] + 1 :]
-    assert (beneath < 60).sum() > 200
-
-
-def test_the_contact_sheet_is_bounded(tmp_path):
-    full, more = sheet(tmp_path, 60, 1), sheet(tmp_path, 61, 1)
-    assert more.size == full.size
-    assert thumbnails(more) == 60
-    assert more.tobytes() != full.tobytes()  # a line says how many are left out
-    assert thumbnails(sheet(tmp_path, 1, 9)) == 6
-
-
-def test_the_contact_sheet_is_the_same_bytes_twice(tmp_path):
-    rows = [[("a.png", chest(1)), ("b.png", chest(1).convert("RGB"))]]
-    first, second = tmp_path / "first.png", tmp_path / "second.png"
-    copies.contact_sheet(rows, first, "Near copies")
-    copies.contact_sheet(rows, second, "Near copies")
-    assert first.read_bytes() == second.read_bytes()
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["first.png", "second.png"]

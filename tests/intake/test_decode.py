@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.intake import decode
-from stages.intake.decode import UnreadableImageError, decode
+from stages.intake.decode import Facts, UnreadableImageError, decode, resized
 from tests import made
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -191,7 +190,7 @@ def test_names_of_all_sorts(tmp_path: Path) -> None:
         "\udcff.png",
     ):
         picture, facts = decode(save_as_bytes(tmp_path / name))
-        assert facts == images.Facts("PNG", "L", 96, 80)
+        assert facts == Facts("PNG", "L", 96, 80)
         assert (values(picture) == values(GREY)).all()
 
 
@@ -415,7 +414,7 @@ def test_an_animation_of_one_frame_is_a_picture(tmp_path: Path) -> None:
 def test_extreme_aspect(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", made.picture(1, (32, 20_000)))
     assert decode(path)[0].size == (32, 20_000)
-    assert images.for_network(path).size == (200, 200)
+    assert resized(path, 200).size == (200, 200)
 
 
 @pytest.mark.parametrize("size", [(1000, 1600), (401, 3000), (399, 800), (64, 64)])
@@ -436,7 +435,7 @@ def test_what_the_network_gets(tmp_path: Path, size: tuple[int, int], kind: str)
     picture = made.picture(1, size)
     path = tmp_path / "a"
     picture.save(path, kind)
-    found = images.for_network(path)
+    found = resized(path, 200)
     assert (found.mode, found.size) == ("RGB", (200, 200))
     plain = picture.resize((200, 200), Image.Resampling.LANCZOS)
     assert np.abs(values(found) - values(plain)).mean() < 1.5
