@@ -11,7 +11,7 @@ from PIL import Image
 from stages import audit
 from stages.common import parallel
 from stages.common.errors import InputError
-from stages.intake import copies
+from stages.intake import contact_sheet, copies
 from tests import made
 
 
@@ -124,14 +124,16 @@ def test_counts(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_copies_within_and_across_the_splits(raw: Path) -> None:
     shutil.copy(raw / "train/Covid/00.png", raw / "test/Covid/other.png")
     shutil.copy(raw / "train/Normal/00.png", raw / "train/Normal/other.png")
+    with Image.open(raw / "train/Normal/01.png") as image:
+        image.resize((150, 120)).save(raw / "train/Normal/small.png")
     with Image.open(raw / "test/Normal/01.png") as image:
         image.convert("RGB").save(raw / "test/Viral Pneumonia/same.bmp")
     audit.main()
     written = details()
     assert written["groups"] == 27
     assert written["copies"] == {
-        "groups_with_copies": 3,
-        "within_train": 1,
+        "groups_with_copies": 4,
+        "within_train": 2,
         "within_test": 1,
         "across_splits": 1,
         "identical_pairs": 2,
@@ -142,8 +144,25 @@ def test_copies_within_and_across_the_splits(raw: Path) -> None:
         (["bytes"], ["test/Covid/other.png", "train/Covid/00.png"]),
         (["pixels"], ["test/Normal/01.png", "test/Viral Pneumonia/same.bmp"]),
         (["bytes"], ["train/Normal/00.png", "train/Normal/other.png"]),
+        (["near"], ["train/Normal/01.png", "train/Normal/small.png"]),
     ]
     assert [row["path"] for row in table() if row["leaked"] == "yes"] == ["test/Covid/other.png"]
+
+
+def test_the_contact_sheet_shows_copies_that_a_person_has_to_judge(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(raw / "train/Covid/00.png", raw / "test/Covid/other.png")  # no doubt about these
+    for name in ("a.jpg", "b.png"):
+        made.picture(700, (600, 500)).save(raw / "train/Normal" / name)
+    drawn: list[Any] = []
+    monkeypatch.setattr(contact_sheet, "write", lambda *arguments: drawn.extend(arguments))
+    audit.main()
+    target, title, groups = drawn
+    assert (target, title) == (audit.CONTACT_SHEET, "Near copies: made for a test")
+    ((one, other),) = groups
+    assert (one[0], other[0]) == ("train/Normal/a.jpg", "train/Normal/b.png")
+    assert one[1].size == other[1].size == (240, 200)
 
 
 def test_the_same_bytes_whatever_the_number_of_threads(
@@ -171,6 +190,7 @@ def test_groups_and_leaks_from_pairs() -> None:
         )
     ]
     pairs = [copies.Pair(0, 1, "near", 0.9), copies.Pair(1, 3, "bytes", 1.0)]
+    pairs.append(copies.Pair(0, 3, "pixels", 1.0))
     audit.mark_copies(rows, pairs)
     assert [row["leaked"] for row in rows] == ["yes", "yes", "no", "no", "no"]
     assert [rows[n]["group"] == rows[0]["group"] for n in range(5)] == [
@@ -183,7 +203,7 @@ def test_groups_and_leaks_from_pairs() -> None:
     counts = audit.count_copies(rows, pairs)
     assert counts["groups"] == 3
     assert counts["copy_groups"] == [
-        {"group": 0, "kinds": ["bytes", "near"], "files": ["0", "1", "3"]}
+        {"group": 0, "kinds": ["bytes", "near", "pixels"], "files": ["0", "1", "3"]}
     ]
     assert counts["copies"] == {
         "groups_with_copies": 1,
@@ -225,6 +245,13 @@ def test_quarantine_goes_on_without_them_and_lists_them(raw: Path, tmp_path: Pat
         assert listed[f"train/Covid/{name}"].startswith(reason)
     assert len(table()) == 27
     assert not any("\n" in row["path"] for row in table())
+
+
+def test_two_images_are_enough(raw: Path, tmp_path: Path) -> None:
+    made.write_params(tmp_path, unreadable="quarantine")
+    (raw / "test" / "Normal" / "00.png").write_bytes(b"")
+    audit.main()
+    assert details()["images"]["test"]["Normal"] == 2
 
 
 @pytest.mark.parametrize("left", [0, 1])
