@@ -162,7 +162,9 @@ def _mixed(words: Bits, bits: Integers, factors: Bits) -> Bits:
         factors: (4,), odd (multiplicative hashing, Dietzfelbinger et al. 1997).
     """
     masks = np.packbits(np.isin(np.arange(256), bits), bitorder="little").view("<u8")
-    mixed: Bits = ((words & masks[:, None]) * factors[:, None]).sum(axis=0)
+    mixed = np.zeros(words.shape[1], np.uint64)
+    for word, mask, factor in zip(words, masks, factors, strict=True):
+        mixed += (word & mask) * factor
     return mixed
 
 
@@ -346,8 +348,8 @@ def _similarities(
     return np.clip(similarity, 0, 1)
 
 
-def _near(prints: Sequence[Fingerprint]) -> list[tuple[int, int, float]]:
-    """Near copies: enough pairs (first, second, similarity) to tell every group.
+def _near(prints: Sequence[Fingerprint]) -> tuple[Integers, Floats]:
+    """Near copies: enough pairs, (n, 2), and their similarities, (n,), to tell every group.
 
     Candidates that would join what is joined already are left out: otherwise many frames of one
     radiograph would cost many comparisons each.
@@ -366,14 +368,9 @@ def _near(prints: Sequence[Fingerprint]) -> list[tuple[int, int, float]]:
             similarity = np.concatenate(list(results))
             near = np.append(near, block[similarity >= SIMILAR])
             similarities = np.append(similarities, similarity[similarity >= SIMILAR])
-            group = _components(len(prints), ends[near])
-            left = left[group[candidates.first[left]] != group[candidates.second[left]]]
-    return [
-        (first, second, round(similarity, 4))
-        for (first, second), similarity in zip(
-            ends[near].tolist(), similarities.tolist(), strict=True
-        )
-    ]
+            group = _components(len(prints), ends[near])[ends[left]]
+            left = left[group[:, 0] != group[:, 1]]
+    return ends[near], similarities
 
 
 # ---------------------------------------------------------------------------------------- groups
@@ -425,8 +422,9 @@ def find(
     pairs += more
     comparable = [number for number in different if not fingerprints[number].blank]
     if len(comparable) > 1:
-        for first, second, similarity in _near([fingerprints[number] for number in comparable]):
-            pairs.append(Pair(comparable[first], comparable[second], "near", similarity))
+        near, similarities = _near([fingerprints[number] for number in comparable])
+        for (first, second), similarity in zip(near, similarities.tolist(), strict=True):
+            pairs.append(Pair(comparable[first], comparable[second], "near", round(similarity, 4)))
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 

@@ -138,9 +138,9 @@ def test_a_picture_that_differs_in_its_details_is_no_copy(others):
     assert in_company(images, others) == []
 
 
-def noisy(image: Image.Image, seed: int, strength: float) -> Image.Image:
-    """With fine detail of its own; `strength` is the standard deviation in grey values."""
-    noise = np.random.default_rng(seed).standard_normal((90, 90), dtype=np.float32)
+def noisy(image: Image.Image, seed: int, strength: float, lumps: int = 90) -> Image.Image:
+    """With detail of its own, `lumps` per side, about `strength` grey values strong."""
+    noise = np.random.default_rng(seed).standard_normal((lumps, lumps), dtype=np.float32)
     detail = np.asarray(Image.fromarray(noise).resize(SIZE, Image.Resampling.BICUBIC))
     return Image.fromarray(np.uint8(np.clip(np.asarray(image) + strength * detail, 0, 255)))
 
@@ -156,6 +156,33 @@ def test_the_threshold_of_similarity(seed, monkeypatch):
     monkeypatch.setattr(copies, "SIMILAR", 0.5)
     (pair,) = found_among(below)
     assert 0.68 < pair.similarity < 0.78
+
+
+def test_copies_that_differ_in_their_shadows_are_still_compared_closely():
+    original = chest(0)
+    pairs = found_among([noisy(original, seed, 15, lumps=14) for seed in (30, 31)])
+    assert [pair.kind for pair in pairs] == ["near"]
+
+
+def test_pictures_that_differ_at_the_coarse_size_are_not_compared_closely(monkeypatch):
+    original = chest(1)
+    sides = []
+    aligned = copies._aligned
+
+    def recorded(one, *arguments, **options):
+        sides.append(one.shape[1])
+        return aligned(one, *arguments, **options)
+
+    monkeypatch.setattr(copies, "_aligned", recorded)
+    assert found_among([noisy(original, seed, 15, lumps=18) for seed in (30, 31)]) == []
+    assert sides == [64]
+
+
+def test_faint_pictures_are_compared_too(others):
+    faint = chest(13).point([100 + value // 16 for value in range(256)])
+    assert np.asarray(faint).std() < 4
+    pairs = in_company([faint, scaled(faint, 0.5, 0.5)], others)
+    assert [(pair.first, pair.second) for pair in pairs] == [(40, 41)]
 
 
 def test_equal_bytes_and_pixels_are_told_from_near_copies():
@@ -231,11 +258,12 @@ def test_many_frames_of_one_picture_end_in_one_group_at_bounded_cost(monkeypatch
     assert len(compared) <= 2 * len(frames)
 
 
-def test_many_equal_files_are_joined_without_listing_every_pair():
+@pytest.mark.parametrize(("count", "listed"), [(3, 3), (50, 50 * 49 // 2), (51, 50), (1000, 999)])
+def test_many_equal_files_are_joined_without_listing_every_pair(count, listed):
     same = copies.fingerprint(chest(12))
-    pairs = copies.find(["a"] * 1000, ["b"] * 1000, [same] * 1000)
-    assert len(pairs) == 999
-    assert set(copies.groups(1000, pairs)) == {0}
+    pairs = copies.find(["a"] * count, ["b"] * count, [same] * count)
+    assert len(pairs) == listed
+    assert set(copies.groups(count, pairs)) == {0}
 
 
 @st.composite
