@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from stages.intake import contact_sheet
 from tests import made
@@ -44,6 +44,29 @@ def test_a_thumbnail_has_its_path_beneath(tmp_path):
     grey_rows = np.flatnonzero((picture == 90).sum(axis=1) > 100)
     beneath = picture[grey_rows[-1] + 1 :]
     assert (beneath < 60).sum() > 200
+    heading = picture[grey_rows[0] - 21 : grey_rows[0]]
+    assert (heading < 60).sum() > 50
+
+
+def test_what_the_text_says(tmp_path, monkeypatch):
+    texts = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda _self, _place, text, *_rest: texts.append(text)
+    )
+    sheet(tmp_path, 0, 0)
+    assert texts == ["Near copies", "No near copies were found."]
+    texts.clear()
+    sheet(tmp_path, 61, 7)
+    assert texts[0] == "Group 1: 7 files, 1 not drawn"
+    assert texts[-2:] == ["Near copies", "61 groups of near copies; 1 more than are drawn here"]
+    texts.clear()
+    sheet(tmp_path, 1, 1)
+    assert texts[0] == "Group 1: 1 files"
+    lines = texts[1:-2]
+    assert len(lines) > 1
+    assert "".join(lines) == f"train/Covid/{'long-' * 12}0-0.jpeg"
+    font = ImageFont.load_default(12)
+    assert all(font.getlength(line) <= 240 for line in lines)
 
 
 def test_the_contact_sheet_is_bounded(tmp_path):

@@ -152,6 +152,7 @@ def test_the_threshold_of_similarity(seed, monkeypatch):
     above, below = ([noisy(original, each, strength) for each in (20, 21)] for strength in (2.8, 4))
     (pair,) = found_among(above)
     assert 0.78 <= pair.similarity < 0.84
+    assert round(pair.similarity, 2) != pair.similarity == round(pair.similarity, 4)
     assert found_among(below) == []
     monkeypatch.setattr(copies, "SIMILAR", 0.5)
     (pair,) = found_among(below)
@@ -176,6 +177,13 @@ def test_pictures_that_differ_at_the_coarse_size_are_not_compared_closely(monkey
     monkeypatch.setattr(copies, "_aligned", recorded)
     assert found_among([noisy(original, seed, 15, lumps=18) for seed in (30, 31)]) == []
     assert sides == [64]
+
+
+def test_pictures_that_hardly_overlap_are_unlike():
+    picture = copies.fingerprint(chest(14)).coarse[None].astype(np.float32)
+    aligned, far = np.array([[[1, 0, 1, 0]], [[1, 1.2, 1, 0]]], np.float32)
+    assert copies._correlation(picture, picture, aligned) == pytest.approx(1)
+    assert copies._correlation(picture, picture, far) == 0
 
 
 def test_faint_pictures_are_compared_too(others):
