@@ -137,10 +137,10 @@ def test_names_that_differ_only_in_their_ending_and_odd_ones(raw: Path) -> None:
         made.picture(500 + number).save(folder / name, "JPEG")
     write_table(rows_of(raw))
     preprocess.main()
-    found = dataset.load(["train", "validation"])
-    assert len(found) == 22
-    assert len(set(found.table["file"])) == 22
-    assert set(found.table["source"]) == {
+    images = dataset.load(["train", "validation"])
+    assert len(images) == 22
+    assert len(set(images.table["file"])) == 22
+    assert set(images.table["source"]) == {
         row["path"] for row in rows_of(raw) if row["split"] == "train"
     }
 
@@ -159,15 +159,15 @@ def test_the_same_bytes_for_any_number_of_threads(
 
 
 def test_another_seed_deals_anew_and_the_same_one_the_same(raw: Path, tmp_path: Path) -> None:
-    found = []
+    outputs = []
     for seed in (0, 1, 0):
         made.write_params(tmp_path)
         text = Path("params.yaml").read_text()
         Path("params.yaml").write_text(text.replace("  seed: 0\n", f"  seed: {seed}\n", 1))
         preprocess.main()
-        found.append(written())
-    assert found[0] == found[2]
-    assert found[0] != found[1]
+        outputs.append(written())
+    assert outputs[0] == outputs[2]
+    assert outputs[0] != outputs[1]
 
 
 def test_what_was_there_before_is_gone(raw: Path) -> None:

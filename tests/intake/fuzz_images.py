@@ -62,13 +62,13 @@ def encodings() -> dict[str, bytes]:
         "webp": (rgba, "WEBP", {"exif": exif}),
         "webp-lossless": (rgb, "WEBP", {"lossless": True}),
     }
-    found = {}
+    encoded = {}
     for name, (picture, kind, options) in recipes.items():
         file = io.BytesIO()
         picture.save(file, kind, **options)
-        found[name] = file.getvalue()
-    found["png-interlaced"] = made.interlaced_png(grey)
-    return found
+        encoded[name] = file.getvalue()
+    encoded["png-interlaced"] = made.interlaced_png(grey)
+    return encoded
 
 
 def mutated(data: bytes, dice: random.Random) -> bytes:

@@ -85,7 +85,7 @@ def hashes(images: list[Image.Image]) -> list[str]:
     return [hashlib.sha256(image.convert("RGB").tobytes()).hexdigest() for image in images]
 
 
-def found_among(images: list[Image.Image]) -> list[Pair]:
+def pairs_among(images: list[Image.Image]) -> list[Pair]:
     names = [str(number) for number in range(len(images))]
     return copies.find(names, hashes(images), [copies.fingerprint(image) for image in images])
 
@@ -97,7 +97,7 @@ def others() -> list[copies.Fingerprint]:
 
 
 def in_company(images: list[Image.Image], others: list[copies.Fingerprint]) -> list[Pair]:
-    """What is found where other chests could be mistaken for those of the images."""
+    """The pairs where other chests could be mistaken for those of the images."""
     prints = others + [copies.fingerprint(image) for image in images]
     names = [str(number) for number in range(len(prints))]
     return copies.find(names, names, prints)
@@ -150,18 +150,18 @@ def test_the_threshold_of_similarity(seed, monkeypatch):
     """Just above it are copies, just below it none: similarities at both were measured."""
     original = chest(seed)
     above, below = ([noisy(original, each, strength) for each in (20, 21)] for strength in (2.8, 4))
-    (pair,) = found_among(above)
+    (pair,) = pairs_among(above)
     assert 0.78 <= pair.similarity < 0.84
     assert round(pair.similarity, 2) != pair.similarity == round(pair.similarity, 4)
-    assert found_among(below) == []
+    assert pairs_among(below) == []
     monkeypatch.setattr(copies, "SIMILAR", 0.5)
-    (pair,) = found_among(below)
+    (pair,) = pairs_among(below)
     assert 0.68 < pair.similarity < 0.78
 
 
 def test_copies_that_differ_in_their_shadows_are_still_compared_closely():
     original = chest(0)
-    pairs = found_among([noisy(original, seed, 15, lumps=14) for seed in (30, 31)])
+    pairs = pairs_among([noisy(original, seed, 15, lumps=14) for seed in (30, 31)])
     assert [pair.kind for pair in pairs] == ["near"]
 
 
@@ -175,7 +175,7 @@ def test_pictures_that_differ_at_the_coarse_size_are_not_compared_closely(monkey
         return aligned(one, *arguments, **options)
 
     monkeypatch.setattr(copies, "_aligned", recorded)
-    assert found_among([noisy(original, seed, 15, lumps=18) for seed in (30, 31)]) == []
+    assert pairs_among([noisy(original, seed, 15, lumps=18) for seed in (30, 31)]) == []
     assert sides == [64]
 
 
@@ -207,9 +207,9 @@ def test_equal_bytes_and_pixels_are_told_from_near_copies():
     assert copies.groups(5, pairs) == [0, 1, 0, 0, 0]
 
 
-def test_nothing_is_found_among_none_and_one():
+def test_there_are_no_copies_among_none_and_one():
     assert copies.find([], [], []) == []
-    assert found_among([chest(8)]) == []
+    assert pairs_among([chest(8)]) == []
 
 
 def test_blank_pictures_are_copies_only_if_equal():
@@ -217,8 +217,8 @@ def test_blank_pictures_are_copies_only_if_equal():
     specks = [image.copy() for image in blanks[:2]]
     specks[0].putpixel((30, 30), 1)
     specks[1].putpixel((30, 30), 129)
-    found = found_among([*blanks, *specks])
-    assert [(pair.first, pair.second, pair.kind) for pair in found] == [(0, 2, "pixels")]
+    pairs = pairs_among([*blanks, *specks])
+    assert [(pair.first, pair.second, pair.kind) for pair in pairs] == [(0, 2, "pixels")]
 
 
 def test_pictures_of_any_size_and_shape_are_taken():
@@ -285,10 +285,10 @@ def graphs(draw: st.DrawFn) -> tuple[int, list[Pair]]:
 @given(graphs())
 def test_groups_are_the_finest_that_join_every_pair(graph):
     count, pairs = graph
-    found = copies.groups(count, pairs)
-    assert len(found) == count
-    assert all(found[pair.first] == found[pair.second] for pair in pairs)
-    firsts = list(dict.fromkeys(found))
+    numbers = copies.groups(count, pairs)
+    assert len(numbers) == count
+    assert all(numbers[pair.first] == numbers[pair.second] for pair in pairs)
+    firsts = list(dict.fromkeys(numbers))
     assert firsts == list(range(len(firsts)))  # numbered in the order of their first files
     separate = [{number} for number in range(count)]
     for pair in pairs:

@@ -104,8 +104,8 @@ def test_what_is_no_image(tmp_path: Path, name: str, data: bytes, expected: str)
 )
 def test_a_file_cut_in_half(tmp_path: Path, kind: str, options: dict[str, object]) -> None:
     data = made.encoded(RGB, kind, **options)
-    found = reason(written(tmp_path / "a", data[: len(data) // 2]))
-    assert found.startswith("its image data is damaged (") or "header is damaged" in found
+    text = reason(written(tmp_path / "a", data[: len(data) // 2]))
+    assert text.startswith("its image data is damaged (") or "header is damaged" in text
 
 
 def test_a_small_file_of_enormous_size(tmp_path: Path) -> None:
@@ -272,17 +272,17 @@ def test_what_is_transparent_shows_black(tmp_path: Path) -> None:
         for kind in ("PNG", "TIFF"):
             path = tmp_path / "a"
             with_alpha(picture).save(path, kind)
-            found, facts = decode(path)
+            decoded, facts = decode(path)
             assert facts.mode in ("LA", "RGBA")
-            assert found.mode == "RGB"
-            assert np.abs(values(found) - expected_on_black(ALPHA, picture)).max() <= 1
+            assert decoded.mode == "RGB"
+            assert np.abs(values(decoded) - expected_on_black(ALPHA, picture)).max() <= 1
 
 
 def test_opaque_alpha_changes_nothing(tmp_path: Path) -> None:
     picture = RGB.copy()
     picture.putalpha(255)
-    found, _ = decode(save(tmp_path / "a.png", picture))
-    assert (values(found) == values(RGB)).all()
+    decoded, _ = decode(save(tmp_path / "a.png", picture))
+    assert (values(decoded) == values(RGB)).all()
 
 
 def test_one_transparent_grey_or_colour(tmp_path: Path) -> None:
@@ -290,9 +290,9 @@ def test_one_transparent_grey_or_colour(tmp_path: Path) -> None:
     white.paste(made.picture(1, (32, 64)).point(lambda value: value // 2), (0, 0))
     for mode, transparent in (("L", 255), ("RGB", (255, 255, 255))):
         path = save(tmp_path / "a.png", white.convert(mode), transparency=transparent)
-        found = values(decode(path)[0])
-        assert (found[:, 32:] == 0).all()
-        assert (found[:, :32] == values(white)[:, :32]).all()
+        decoded = values(decode(path)[0])
+        assert (decoded[:, 32:] == 0).all()
+        assert (decoded[:, :32] == values(white)[:, :32]).all()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
@@ -300,9 +300,9 @@ def test_palette(tmp_path: Path, kind: str) -> None:
     palette = RGB.quantize(50)
     path = tmp_path / "a"
     palette.save(path, kind)
-    found, facts = decode(path)
+    decoded, facts = decode(path)
     assert facts.mode == "P"
-    assert (values(found) == values(palette)).all()
+    assert (values(decoded) == values(palette)).all()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
@@ -310,11 +310,11 @@ def test_palette_with_a_transparent_colour(tmp_path: Path, kind: str) -> None:
     palette = RGB.quantize(50)
     path = tmp_path / "a"
     palette.save(path, kind, transparency=4)
-    found = values(decode(path)[0])
+    decoded = values(decode(path)[0])
     absent = np.asarray(palette) == 4
     assert absent.any()
-    assert (found[absent] == 0).all()
-    assert (found[~absent] == values(palette)[~absent]).all()
+    assert (decoded[absent] == 0).all()
+    assert (decoded[~absent] == values(palette)[~absent]).all()
 
 
 def test_one_bit(tmp_path: Path) -> None:
@@ -384,11 +384,11 @@ def test_numbers_of_no_usual_range_go_from_black_to_white(tmp_path: Path) -> Non
     wide = np.asarray(GREY).astype(np.int32) * 300  # more than 16 bits hold
     for pixels in (hounsfield, extreme.astype(np.float32), wide):
         picture, _ = decode(save(tmp_path / "a.tif", Image.fromarray(pixels)))
-        found = np.asarray(picture).astype(int)
-        assert (found.min(), found.max()) == (0, 255)
+        decoded = np.asarray(picture).astype(int)
+        assert (decoded.min(), decoded.max()) == (0, 255)
         low, high = np.asarray(GREY).min(), np.asarray(GREY).max()
         expected = (np.asarray(GREY).astype(int) - low) * 255 / (high - low)
-        assert np.abs(found - expected).max() <= 1
+        assert np.abs(decoded - expected).max() <= 1
 
 
 def test_a_picture_of_one_value(tmp_path: Path) -> None:
@@ -450,10 +450,10 @@ def test_what_the_network_gets(tmp_path: Path, size: tuple[int, int], kind: str)
     picture = made.picture(1, size)
     path = tmp_path / "a"
     picture.save(path, kind)
-    found = resized(path, 200)
-    assert (found.mode, found.size) == ("RGB", (200, 200))
+    decoded = resized(path, 200)
+    assert (decoded.mode, decoded.size) == ("RGB", (200, 200))
     plain = picture.resize((200, 200), Image.Resampling.LANCZOS)
-    assert np.abs(values(found) - values(plain)).mean() < 1.5
+    assert np.abs(values(decoded) - values(plain)).mean() < 1.5
 
 
 def test_a_fraction_of_a_large_jpeg_keeps_the_detail_that_the_network_gets(tmp_path: Path) -> None:
@@ -502,5 +502,5 @@ def test_mutated_files() -> None:
             "it has ",
             "its image data is damaged (",
         )
-        for found in record["reasons"]:
-            assert found.startswith(beginnings)
+        for text in record["reasons"]:
+            assert text.startswith(beginnings)
