@@ -263,7 +263,7 @@ def test_many_frames_of_one_picture_end_in_one_group_at_bounded_cost(monkeypatch
     names = [str(number) for number in range(len(frames))]
     pairs = copies.find(names, names, frames)
     assert set(copies.groups(len(frames), pairs)) == {0}
-    assert len(compared) <= 2 * len(frames)
+    assert len(compared) < 2 * len(frames)  # there are that many candidates
 
 
 @pytest.mark.parametrize(("count", "listed"), [(3, 3), (50, 50 * 49 // 2), (51, 50), (1000, 999)])
