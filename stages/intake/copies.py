@@ -3,11 +3,11 @@
 A near copy was re-encoded, re-scaled, cropped at its borders or given another brightness,
 contrast or gamma. A mirrored radiograph is none: its heart is on the other side.
 
-1. *Candidates.* Perceptual hashes (imagehash's `phash`, 256 bits) of 36 windows of every picture.
-   The windows are laid out so that, whatever two copies lost at their borders, some window of
-   the one shows nearly what some window of the other shows. Pairs whose hashes meet come out of
-   locality-sensitive hashing (Indyk & Motwani 1998): tables keyed by a few of the bits, sorted,
-   neighbours compared. No step looks at all pairs.
+1. *Candidates.* Perceptual hashes (imagehash's `phash`, 256 bits) of 36 windows of every picture,
+   laid out so that, whatever two copies lost at their borders, some window of the one shows
+   nearly what some window of the other shows. Locality-sensitive hashing (Indyk & Motwani 1998)
+   finds the pairs with near hashes: tables keyed by a few of the bits are sorted and neighbours
+   compared. No step looks at all pairs.
 2. *Comparison.* Chest radiographs look alike, so near hashes prove nothing. Each candidate pair
    is aligned (scale and shift along either axis, by Gauss-Newton steps from where the two
    windows put it; Lucas & Kanade 1981), and is a near copy if the local detail of the two,
@@ -18,64 +18,60 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from tqdm import tqdm
 
-from stages.common import files, parallel
+from stages.common import parallel
 
 SIMILAR = 0.78
 """Near copies correlate by this or more: see `benchmarks/copies.py` for the gap it lies in."""
 
 _PROMISING = 0.85  # at the coarse size, where pictures are more alike
-_FINE, _COARSE = 128, 64  # sides in pixels of the two pictures that a comparison uses
-_DETAIL = {_FINE: 2.0, _COARSE: 4.0}  # standard deviation of the blur that detail stands out from
-_DETAIL_UNIT = 40  # grey values in which a local standard deviation is stored
+_FINE, _COARSE = 128, 64  # sides in pixels of the two sizes that a comparison uses
+_DETAIL_BLUR = {_FINE: 2.0, _COARSE: 4.0}  # standard deviation in pixels
+_DETAIL_UNIT = 40  # steps that a local standard deviation is stored in
 _BORDER = 0.12  # of half a side: left out, because frames, captions and letters are there
 _LEAST_OVERLAP = 0.4  # of the picture
-_FAINTEST = 1.0  # grey values; a picture with less contrast than this is blank
+_LEAST_CONTRAST = 1.0  # grey values; a picture with less is blank
 
-# Shares of the width (and of the height): the six intervals, found by differential evolution, of
-# which one in the one copy most nearly shows what one in the other shows, whatever was cropped:
+# Shares of the width (and of the height), from differential evolution: the six intervals of
+# which one in the one copy most nearly shows what one in the other shows, whatever was cropped,
 # up to 10 % a side of either copy or 15 % of one. The ends are off by 1.4 % of the interval's
 # length in the root mean square, by 5 % at worst.
-_INTERVALS = (
-    (0.050, 0.941),
-    (0.092, 0.936),
-    (0.117, 0.859),
-    (0.154, 0.817),
-    (0.166, 0.890),
-    (0.170, 0.931),
-)
+_BEGINS = 0.050, 0.092, 0.117, 0.154, 0.166, 0.170
+_ENDS = 0.941, 0.936, 0.859, 0.817, 0.890, 0.931
+_INTERVALS = tuple(zip(_BEGINS, _ENDS, strict=True))
 _WINDOWS = tuple((x, y) for x in _INTERVALS for y in _INTERVALS)
 _HASH_SIDE = 16  # 256 bits; the 64 of the usual size don't tell radiographs apart
 _HASH_DISTANCE = 52  # of 256 bits; copies mostly differ in under 45, different patients in over 60
 _TABLES = 48
 _KEY_BITS = 20
-_ORDER_BITS = 12  # bring the likest together in a crowded bucket
+_ORDER_BITS = 12  # sort a crowded bucket, so that the most similar are neighbours
 _KEY_CORNER = 10  # keys are made of the coefficients of low frequency, which crops disturb least
 _NEIGHBOURS = 16  # that an entry of a table is compared with
-_CANDIDATES = 8  # that are kept for a picture
+_CANDIDATES = 8  # that are kept per picture
 _LISTED = 50  # files in a group of equals up to which all its pairs are listed
-_BLOCK, _BATCH = 512, 8  # pairs between two looks at what is joined, and pairs in one array
+_BLOCK, _BATCH = 512, 8  # pairs between two looks at what is joined, and pairs per array
 
 Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
 Bits = NDArray[np.uint64]
 Detail = NDArray[np.int8]
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What is kept of one picture, about 22 kB.
+    """What is kept of a picture, about 22 kB.
 
     Attributes:
-        hashes: (36, 4) uint64, one 256-bit hash a window.
+        hashes: (36, 4) uint64, a 256-bit hash per window.
         fine: (128, 128) int8, local detail in 40ths of the local standard deviation.
         coarse: (64, 64) int8, the same of the picture at half that size.
-        blank: the picture shows nothing that could be compared.
+        blank: The picture shows nothing that could be compared.
     """
 
     hashes: Bits
@@ -86,13 +82,13 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two files, by number, `first` < `second`, that show the same radiograph.
+    """Two files that show the same radiograph.
 
     Attributes:
-        first: number of a file.
-        second: number of the other.
+        first: Number of a file.
+        second: Number of the other, greater than `first`.
         kind: "bytes", "pixels" or "near".
-        similarity: correlation of the local detail, from 0 to 1; 1 for equal bytes or pixels.
+        similarity: Correlation of the local detail, from 0 to 1; 1 for equal bytes or pixels.
     """
 
     first: int
@@ -108,11 +104,11 @@ def _detail(grey: Floats, contrast: float) -> Detail:
     """What stands out from its surroundings, in units of the local standard deviation.
 
     That makes it independent of brightness and contrast and nearly of gamma. Where hardly
-    anything stands out, noise is not blown up: `contrast` / 20 is the least divisor.
+    anything stands out, noise is not amplified: `contrast` / 20 is the least divisor.
     """
     from scipy import ndimage
 
-    blur = _DETAIL[len(grey)]
+    blur = _DETAIL_BLUR[len(grey)]
     difference = grey - ndimage.gaussian_filter(grey, blur, mode="nearest")
     variance = ndimage.gaussian_filter(difference * difference, blur, mode="nearest")
     detail = difference / np.sqrt(variance + (contrast / 20) ** 2 + 1e-6)
@@ -124,63 +120,51 @@ def fingerprint(image: Image.Image) -> Fingerprint:
     """Makes the fingerprint of a picture.
 
     Args:
-        image: mode L or RGB, upright, of any size; more than 400 pixels a side add nothing.
+        image: Mode L or RGB, upright, of any size; more than 400 pixels per side add nothing.
     """
     import imagehash
 
     small = image.resize((_FINE, _FINE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     grey = np.asarray(small.convert("L"), np.float32)
     contrast = float(grey.std())
-    halved = grey.reshape(_COARSE, 2, _COARSE, 2).mean((1, 3))
-    coarse = _detail(halved, contrast)
+    coarse = _detail(grey.reshape(_COARSE, 2, _COARSE, 2).mean((1, 3)), contrast)
     picture = Image.fromarray(np.uint8(coarse.astype(np.int16) + 128))
     bits = []
     for (left, right), (top, bottom) in _WINDOWS:
         box = (left * _COARSE, top * _COARSE, right * _COARSE, bottom * _COARSE)
         window = picture.resize((2 * _HASH_SIDE,) * 2, Image.Resampling.BILINEAR, box)
-        found = imagehash.phash(window, hash_size=_HASH_SIDE, highfreq_factor=2)
-        bits.append(found.hash.ravel())
-    hashes = np.packbits(np.array(bits), axis=1, bitorder="little").view("<u8")
-    return Fingerprint(
-        hashes.astype(np.uint64), _detail(grey, contrast), coarse, contrast < _FAINTEST
-    )
+        bits.append(imagehash.phash(window, _HASH_SIDE, highfreq_factor=2).hash.ravel())
+    hashes = np.packbits(bits, axis=1, bitorder="little").view("<u8").astype(np.uint64)
+    return Fingerprint(hashes, _detail(grey, contrast), coarse, contrast < _LEAST_CONTRAST)
 
 
 # ------------------------------------------------------------------------------------ candidates
 
 
-@dataclass(frozen=True)
-class _Candidates:
-    """Pairs of pictures to compare, everyone's likest first; arrays of one length.
+class _Candidates(NamedTuple):
+    """Pairs of pictures to compare, the nearest of every picture before its next ones.
 
-    `first` < `second` number the pictures, `windows` (n, 2) their windows whose hashes met.
+    `first` < `second`, (n,), number the pictures; `windows`, (n, 2), their windows with the
+    nearest hashes.
     """
 
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    windows: NDArray[np.int64]
+    first: Integers
+    second: Integers
+    windows: Integers
 
 
-def _best_of_each_pair(found: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of rows of (pair, distance, windows) the one with the least distance of each pair."""
-    found = found[np.lexsort((found[:, 2], found[:, 1], found[:, 0]))]
-    return found[np.r_[True, found[1:, 0] != found[:-1, 0]]] if len(found) else found
-
-
-def _mixed(words: Bits, bits: NDArray[np.int64], factors: Bits) -> Bits:
-    """Equal numbers for hashes that are equal in the given bits, mixed well into the upper digits.
+def _mixed(words: Bits, bits: Integers, factors: Bits) -> Bits:
+    """Numbers, (n,), equal for hashes with the same `bits`, mixed well into the upper digits.
 
     Args:
         words: (4, n) hashes.
-        bits: from 0 to 255, the bits that count.
+        bits: The bits that count, from 0 to 255.
         factors: (4,), odd (multiplicative hashing, Dietzfelbinger et al. 1997).
     """
+    masks = np.packbits(np.isin(np.arange(256), bits), bitorder="little").view("<u8")
     mixed = np.zeros(words.shape[1], np.uint64)
-    for number, word in enumerate(words):
-        mask = np.bitwise_or.reduce(
-            np.uint64(1) << (bits[bits // 64 == number] % 64).astype(np.uint64)
-        )
-        mixed += (word & mask) * factors[number]
+    for word, mask, factor in zip(words, masks, factors, strict=True):
+        mixed += (word & mask) * factor
     return mixed
 
 
@@ -190,9 +174,10 @@ def _candidates(hashes: Bits) -> _Candidates:
     An entry of a table is a window of a picture. It is compared with the `_NEIGHBOURS` entries
     that follow it in the same bucket, or with fewer once there have been as many comparisons as
     entries; and a picture keeps at most `_CANDIDATES` pairs. So a set of 20,000 pictures that all
-    look alike costs no more than a bounded number of comparisons a picture. That loses little:
-    inside a crowded bucket further bits of the hash bring the likest together, the tables crowd
-    in different ways, and copies need not all be paired with each other to end in one group.
+    look alike costs no more than a bounded number of comparisons per picture. That loses little:
+    inside a crowded bucket further bits of the hash make neighbours of the most similar, the
+    tables crowd in different ways, and copies need not all be paired with each other to end in
+    one group.
 
     Args:
         hashes: (pictures, 36, 4) uint64.
@@ -204,7 +189,7 @@ def _candidates(hashes: Bits) -> _Candidates:
     low = [16 * y + x for y in range(_KEY_CORNER) for x in range(_KEY_CORNER) if x or y]
     ones = np.ones(4, np.uint16)
     random = np.random.default_rng(0)
-    best = np.empty((0, 3), np.int64)
+    best = np.empty((0, 3), np.int64)  # pair, distance, windows
     for _ in range(_TABLES):
         chosen = random.choice(low, _KEY_BITS + _ORDER_BITS, replace=False)
         factors = random.integers(2**63, size=(2, 4), dtype=np.uint64) | np.uint64(1)
@@ -217,34 +202,31 @@ def _candidates(hashes: Bits) -> _Candidates:
         picture = entry // windows
         rows, compared = [best], 0
         for step in range(1, _NEIGHBOURS + 1):
-            met = np.flatnonzero(bucket[step:] == bucket[:-step])
-            if not len(met) or compared > windows * pictures:
+            here = np.flatnonzero(bucket[step:] == bucket[:-step])
+            if not len(here) or compared > windows * pictures:
                 break
-            compared += len(met)
-            met = met[picture[met] != picture[met + step]]
-            one, other = entry[met], entry[met + step]
-            one, other = np.minimum(one, other), np.maximum(one, other)
-            unlike = np.bitwise_count(entries.take(one, axis=0) ^ entries.take(other, axis=0))
-            distance = (unlike @ ones).astype(np.int64)
+            compared += len(here)
+            here = here[picture[here] != picture[here + step]]
+            ends = np.sort([entry[here], entry[here + step]], axis=0)
+            different = np.bitwise_xor(*entries.take(ends, axis=0))
+            distance = (np.bitwise_count(different) @ ones).astype(np.int64)
             near = distance <= _HASH_DISTANCE
-            one, other, distance = one[near], other[near], distance[near]
-            pair = one // windows * pictures + other // windows
-            rows.append(
-                np.column_stack((pair, distance, one % windows * windows + other % windows))
-            )
-        best = _best_of_each_pair(np.concatenate(rows))
+            (one, other), (one_window, other_window) = np.divmod(ends[:, near], windows)
+            pair, window_pair = one * pictures + other, one_window * windows + other_window
+            rows.append(np.column_stack((pair, distance[near], window_pair)))
+        best = np.concatenate(rows)
+        best = best[np.lexsort(best.T[::-1])]
+        best = best[np.diff(best[:, 0], prepend=-1) > 0]  # the least distance of each pair
     best = best[np.argsort(best[:, 1], kind="stable")]
-    first, second = best[:, 0] // pictures, best[:, 0] % pictures
-    rank = _rank(np.column_stack((first, second))).min(axis=1)
+    ends = np.column_stack(np.divmod(best[:, 0], pictures))
+    rank = _rank(ends).min(axis=1)
     order = np.argsort(rank, kind="stable")
-    order = order[: np.searchsorted(rank[order], _CANDIDATES)]
-    met = best[order, 2]
-    return _Candidates(
-        first[order], second[order], np.column_stack((met // windows, met % windows))
-    )
+    order = order[rank[order] < _CANDIDATES]
+    met = np.column_stack(np.divmod(best[order, 2], windows))
+    return _Candidates(ends[order, 0], ends[order, 1], met)
 
 
-def _rank(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+def _rank(pairs: Integers) -> Integers:
     """How often each number has come up in the rows before; same shape as `pairs`, (n, 2)."""
     flat = pairs.ravel()
     order = np.argsort(flat, kind="stable")
@@ -265,8 +247,10 @@ def _points(side: int) -> Floats:
 def _rows_at(pictures: Floats, scale: Floats, shift: Floats) -> tuple[Floats, Floats]:
     """Resamples the rows of pictures (n, side, side) by linear interpolation between them.
 
+    All pictures at once in float32: twice as fast as scipy.ndimage.affine_transform for each.
+
     Args:
-        pictures: what is resampled.
+        pictures: What is resampled.
         scale: (n,), and
         shift: (n,): row y comes from y * `scale` + `shift`, on an axis from -1 to 1.
 
@@ -298,10 +282,10 @@ def _aligned(one: Floats, other: Floats, alignment: Floats, steps: int) -> Float
 
     Args:
         one: (n, side, side) local detail.
-        other: the same of the pictures to be laid over `one`.
+        other: The same of the pictures to be laid over `one`.
         alignment: (n, 4): scale and shift along x, scale and shift along y. A point x of `one`
             lies at scale * x + shift in `other`; either runs from -1 to 1.
-        steps: how many.
+        steps: How many.
     """
     side = one.shape[1]
     points = _points(side)
@@ -329,12 +313,12 @@ def _correlation(one: Floats, other: Floats, alignment: Floats) -> Floats:
     one = (one - (one * overlap).sum((1, 2), keepdims=True) / area) * overlap
     laid = (laid - (laid * overlap).sum((1, 2), keepdims=True) / area) * overlap
     spread = np.sqrt((one * one).sum((1, 2)) * (laid * laid).sum((1, 2)))
-    found: Floats = (one * laid).sum((1, 2)) / np.maximum(spread, np.float32(1e-6))
-    found[area[:, 0, 0] < _LEAST_OVERLAP * one[0].size] = 0
-    return found
+    correlation: Floats = (one * laid).sum((1, 2)) / np.maximum(spread, np.float32(1e-6))
+    correlation[area[:, 0, 0] < _LEAST_OVERLAP * one[0].size] = 0
+    return correlation
 
 
-def _first_guess(windows: NDArray[np.int64]) -> Floats:
+def _first_guess(windows: Integers) -> Floats:
     """The alignments (n, 4) that lay the second of two windows (n, 2) over the first."""
     intervals = 2 * np.array(_WINDOWS) - 1  # window, axis, begin and end
     one, other = intervals[windows[:, 0]], intervals[windows[:, 1]]
@@ -344,23 +328,19 @@ def _first_guess(windows: NDArray[np.int64]) -> Floats:
 
 
 def _similarities(
-    prints: Sequence[Fingerprint], candidates: _Candidates, chosen: NDArray[np.int64]
+    prints: Sequence[Fingerprint], candidates: _Candidates, chosen: Integers
 ) -> Floats:
-    """How similar the `chosen` candidates are, (n,) from 0 to 1.
+    """Similarity of the `chosen` candidates, (n,) from 0 to 1; 0 if unlike at the coarse size."""
 
-    Those that differ at the coarse size already are not looked at any closer: 0.
-    """
-
-    def pictures(numbers: NDArray[np.int64], name: str) -> Floats:
-        found = np.stack([getattr(prints[number], name) for number in numbers])
-        return found.astype(np.float32) / np.float32(_DETAIL_UNIT)
+    def pictures(numbers: Integers, size: str) -> Floats:
+        detail = np.stack([getattr(prints[number], size) for number in numbers])
+        return detail.astype(np.float32) / np.float32(_DETAIL_UNIT)
 
     first, second = candidates.first[chosen], candidates.second[chosen]
     one, other = pictures(first, "coarse"), pictures(second, "coarse")
     alignment = _aligned(one, other, _first_guess(candidates.windows[chosen]), steps=2)
-    similarity = _correlation(one, other, alignment)
-    close = np.flatnonzero(similarity >= _PROMISING)
-    similarity = np.zeros_like(similarity)
+    close = np.flatnonzero(_correlation(one, other, alignment) >= _PROMISING)
+    similarity = np.zeros(len(chosen), np.float32)
     if len(close):
         one, other = pictures(first[close], "fine"), pictures(second[close], "fine")
         alignment = _aligned(one, other, alignment[close], steps=3)
@@ -368,47 +348,41 @@ def _similarities(
     return np.clip(similarity, 0, 1)
 
 
-def _near(prints: Sequence[Fingerprint]) -> list[tuple[int, int, float]]:
-    """Near copies: enough pairs (first, second, similarity) to tell every group.
+def _near(prints: Sequence[Fingerprint]) -> tuple[Integers, Floats]:
+    """Near copies: enough pairs, (n, 2), and their similarities, (n,), to tell every group.
 
     Candidates that would join what is joined already are left out: otherwise many frames of one
     radiograph would cost many comparisons each.
     """
     candidates = _candidates(np.stack([each.hashes for each in prints]))
-    left = np.arange(len(candidates.first))
-    joined = np.empty((0, 2), np.int64)
-    similarities = np.empty(0, np.float32)
+    ends = np.column_stack((candidates.first, candidates.second))
+    left = np.arange(len(ends))
+    near, similarities = left[:0], np.empty(0, np.float32)
     bar = tqdm(total=len(left), desc="copies", unit="pair", delay=2, disable=None, leave=False)
     with bar, ThreadPoolExecutor(parallel.available_cores()) as pool:
         while len(left):
-            bar.update(len(candidates.first) - len(left) - bar.n)
+            bar.update(len(ends) - len(left) - bar.n)
             block, left = left[:_BLOCK], left[_BLOCK:]
             batches = [block[begin : begin + _BATCH] for begin in range(0, len(block), _BATCH)]
             results = pool.map(lambda batch: _similarities(prints, candidates, batch), batches)
             similarity = np.concatenate(list(results))
-            near = block[similarity >= SIMILAR]
-            pairs = np.column_stack((candidates.first[near], candidates.second[near]))
-            joined = np.concatenate((joined, pairs))
-            similarities = np.concatenate((similarities, similarity[similarity >= SIMILAR]))
-            group = _components(len(prints), joined)
-            left = left[group[candidates.first[left]] != group[candidates.second[left]]]
-    return [
-        (int(first), int(second), round(float(similarity), 4))
-        for (first, second), similarity in zip(joined, similarities, strict=True)
-    ]
+            near = np.append(near, block[similarity >= SIMILAR])
+            similarities = np.append(similarities, similarity[similarity >= SIMILAR])
+            group = _components(len(prints), ends[near])[ends[left]]
+            left = left[group[:, 0] != group[:, 1]]
+    return ends[near], similarities
 
 
 # ---------------------------------------------------------------------------------------- groups
 
 
-def _components(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+def _components(count: int, pairs: Integers) -> Integers:
     """The connected component that each of `count` files is in, (count,); `pairs` is (n, 2)."""
     from scipy import sparse
 
-    ends = (pairs[:, 0], pairs[:, 1])
-    graph = sparse.coo_array((np.ones(len(pairs), bool), ends), (count, count))
-    found: NDArray[np.int64] = sparse.csgraph.connected_components(graph, directed=False)[1]
-    return found
+    graph = sparse.coo_array((np.ones(len(pairs), bool), pairs.T), (count, count))
+    components: Integers = sparse.csgraph.connected_components(graph, directed=False)[1]
+    return components
 
 
 def _equals(values: Iterable[tuple[int, str]], kind: str) -> tuple[list[Pair], list[int]]:
@@ -436,9 +410,9 @@ def find(
     compared. Blank pictures are copies only if their bytes or pixels are equal.
 
     Args:
-        sha256: one a file, of its bytes.
-        pixels_sha256: one a file, of its decoded pixels.
-        fingerprints: one a file.
+        sha256: Per file, of its bytes.
+        pixels_sha256: Per file, of its decoded pixels.
+        fingerprints: Per file.
 
     Returns:
         The pairs, sorted by their numbers.
@@ -446,10 +420,11 @@ def find(
     pairs, different = _equals(enumerate(sha256), "bytes")
     more, different = _equals(((number, pixels_sha256[number]) for number in different), "pixels")
     pairs += more
-    shown = [number for number in different if not fingerprints[number].blank]
-    if len(shown) > 1:
-        for first, second, similarity in _near([fingerprints[number] for number in shown]):
-            pairs.append(Pair(shown[first], shown[second], "near", similarity))
+    comparable = [number for number in different if not fingerprints[number].blank]
+    if len(comparable) > 1:
+        near, similarities = _near([fingerprints[number] for number in comparable])
+        for (first, second), similarity in zip(near, similarities.tolist(), strict=True):
+            pairs.append(Pair(comparable[first], comparable[second], "near", round(similarity, 4)))
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 
@@ -458,71 +433,7 @@ def groups(count: int, pairs: Sequence[Pair]) -> list[int]:
 
     Groups are numbered from 0 in the order of their first files.
     """
-    numbers: dict[int, int] = {}
     ends = np.array([(pair.first, pair.second) for pair in pairs], np.int64).reshape(-1, 2)
-    found = _components(count, ends)
-    return [numbers.setdefault(component, len(numbers)) for component in found.tolist()]
-
-
-# --------------------------------------------------------------------------------- contact sheet
-
-_THUMBNAIL, _GAP, _LETTERS, _LINE = 240, 12, 12, 15  # pixels
-_MOST_GROUPS, _MOST_MEMBERS = 60, 6
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
-    """Breaks a path, wherever that is, into lines no wider than a thumbnail."""
-    lines = [""]
-    for letter in text:
-        if font.getlength(lines[-1] + letter) > _THUMBNAIL:
-            lines.append("")
-        lines[-1] += letter
-    return lines
-
-
-def contact_sheet(
-    members: Sequence[Sequence[tuple[str, Image.Image]]], target: Path, title: str
-) -> None:
-    """Draws groups of copies, so that a person can confirm that each shows one radiograph.
-
-    Args:
-        members: a row of the sheet each: the paths and pictures (any size and mode) of a group.
-            The first 60 groups are drawn, and the first 6 pictures of each; lines of text say
-            how many more there are.
-        target: the PNG to write.
-        title: stands above.
-    """
-    font = ImageFont.load_default(_LETTERS)
-    most = max([3, *(min(len(group), _MOST_MEMBERS) for group in members[:_MOST_GROUPS])])
-    width = most * (_THUMBNAIL + _GAP) + _GAP
-    rows = []
-    for number, group in enumerate(members[:_MOST_GROUPS], start=1):
-        labels = [_wrapped(path, font) for path, _ in group[:_MOST_MEMBERS]]
-        height = max(len(lines) for lines in labels) * _LINE
-        row = Image.new("RGB", (width, _LINE + _THUMBNAIL + height + 2 * _GAP), "white")
-        draw = ImageDraw.Draw(row)
-        more = len(group) - _MOST_MEMBERS
-        heading = f"Group {number}: {len(group)} files" + (f", {more} not drawn" * (more > 0))
-        draw.text((_GAP, 0), heading, "black", font)
-        for place, ((_, picture), lines) in enumerate(zip(group, labels, strict=False)):
-            left, top = _GAP + place * (_THUMBNAIL + _GAP), _LINE + _GAP // 2
-            row.paste(picture.convert("RGB").resize((_THUMBNAIL, _THUMBNAIL)), (left, top))
-            for line_number, line in enumerate(lines):
-                below = top + _THUMBNAIL + 2 + line_number * _LINE
-                draw.text((left, below), line, "black", font)
-        rows.append(row)
-    more = len(members) - len(rows)
-    sentence = f"{len(members)} groups of near copies" if members else "No near copies were found."
-    if more:
-        sentence += f"; {more} more than are drawn here"
-    header = 2 * _LINE + 2 * _GAP
-    sheet = Image.new("RGB", (width, header + sum(row.height for row in rows)), "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, _GAP), title, "black", font)
-    draw.text((_GAP, _GAP + _LINE), sentence, "black", font)
-    top = header
-    for row in rows:
-        sheet.paste(row, (0, top))
-        top += row.height
-    with files.atomic_write(target) as partial:
-        sheet.save(partial, "PNG")
+    numbers: dict[int, int] = {}
+    components = _components(count, ends).tolist()
+    return [numbers.setdefault(component, len(numbers)) for component in components]

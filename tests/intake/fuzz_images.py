@@ -1,4 +1,4 @@
-"""Drives the decoder with mutated files; run as a program by test_images.py, in its own process.
+"""Drives the decoder with mutated files; run as a program by test_decode.py, in its own process.
 
 usage: python -m tests.intake.fuzz_images SEED COUNT
 
@@ -62,13 +62,13 @@ def encodings() -> dict[str, bytes]:
         "webp": (rgba, "WEBP", {"exif": exif}),
         "webp-lossless": (rgb, "WEBP", {"lossless": True}),
     }
-    found = {}
+    encoded = {}
     for name, (picture, kind, options) in recipes.items():
         file = io.BytesIO()
         picture.save(file, kind, **options)
-        found[name] = file.getvalue()
-    found["png-interlaced"] = made.interlaced_png(grey)
-    return found
+        encoded[name] = file.getvalue()
+    encoded["png-interlaced"] = made.interlaced_png(grey)
+    return encoded
 
 
 def mutated(data: bytes, dice: random.Random) -> bytes:
@@ -107,7 +107,7 @@ def mutated(data: bytes, dice: random.Random) -> bytes:
     return bytes(content)
 
 
-def check(picture: Image.Image, facts: images.Facts, at_least: int | None) -> None:
+def check(picture: Image.Image, facts: decode.Facts, at_least: int | None) -> None:
     """Whether a picture is what the file's facts promise, upright or turned by a quarter."""
     promised = {(facts.width, facts.height), (facts.height, facts.width)}
     if at_least is not None and facts.format in ("JPEG", "MPO"):
@@ -137,10 +137,10 @@ def main(seed: int, count: int) -> None:
             faulthandler.dump_traceback_later(SECONDS, exit=True)
             at_least = dice.choice((None, 16))
             try:
-                picture, facts = images.decode(path, at_least)
+                picture, facts = decode.decode(path, at_least)
                 check(picture, facts, at_least)
                 pictures += 1
-            except images.UnreadableImageError as error:
+            except decode.UnreadableImageError as error:
                 reasons[error.reason] += 1
             except BaseException:
                 print(f"{name}, file {number} of seed {seed}", file=sys.stderr)
