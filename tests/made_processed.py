@@ -16,7 +16,8 @@ from PIL import Image
 from stages import evaluate, train
 from stages.common import files, params
 from stages.learning.dataset import INDEX_COLUMNS, Images
-from stages.intake.decode import FRAME, SIZE
+from stages.judging.baselines import FRAME
+from stages.learning.dataset import SIZE
 
 REPOSITORY = Path(__file__).parents[1]
 CLASSES = ("Covid", "Normal", "Viral Pneumonia")

@@ -8,14 +8,15 @@ import pytest
 from stages import baselines
 from stages.judging import scores
 from stages.common.errors import InputError
-from stages.intake.decode import FRAME, SIZE
+from stages.judging.baselines import FRAME
+from stages.learning.dataset import SIZE
 from tests import made_processed
 
 
 def test_thumbnails_are_grey_means() -> None:
     pixels = np.zeros((2, SIZE, SIZE, 3), np.uint8)
     pixels[1, :, SIZE // 2 :] = 200
-    found = shortcuts.thumbnails(pixels, 16)
+    found = baselines.thumbnails(pixels, 16)
     assert found.shape == (2, 256)
     assert found.dtype == np.float64
     assert not found[0].any()
@@ -27,7 +28,7 @@ def test_thumbnails_are_grey_means() -> None:
 def test_without_centre_only_the_frame_is_left() -> None:
     pixels = np.random.default_rng(0).integers(1, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     before = pixels.copy()
-    framed = shortcuts.without_centre(pixels)
+    framed = baselines.without_centre(pixels)
     assert np.array_equal(pixels, before)
     assert (framed[:, FRAME:-FRAME, FRAME:-FRAME] == 0).all()
     inside = np.zeros((SIZE, SIZE), bool)
@@ -50,7 +51,7 @@ def test_file_properties_are_of_the_image_s_own_file() -> None:
             "height": [10, 40, 10, 10],
         }
     ).set_index("path")
-    found = shortcuts.file_properties(images, audit)
+    found = baselines.file_properties(images, audit)
     assert found.shape == (3, 4 + 3 + 3 + 2)
     assert found[:, 0].tolist() == [10, 20, 50]
     assert found[:, 2].tolist() == [1, 2, 5]
@@ -79,12 +80,12 @@ def test_each_baseline_tells_what_it_can_see(
     )
     facts = {"bytes": 9000, "format": "PNG", "mode": "L", "width": 640, "height": 480}
     audit = pd.DataFrame(facts, index=[*train.table["source"], *test.table["source"]])
-    found = shortcuts.baselines(train, test, audit)
+    found = baselines.baselines(train, test, audit)
     assert set(found) == {"thumbnail", "border", "file_properties", "majority_class"}
     right = {name: (said == test.labels).mean() for name, said in found.items()}
     assert all(right[name] >= 0.95 for name in exposed), right
     assert all(right[name] <= 0.6 for name in hidden), right
-    again = shortcuts.baselines(train, test, audit)
+    again = baselines.baselines(train, test, audit)
     assert all(np.array_equal(found[name], again[name]) for name in found)
 
 
@@ -95,9 +96,9 @@ def test_the_majority_is_that_of_the_training_images() -> None:
     train = train.take(np.array([0, 1, 3, 4, 5, 6]))  # Normal is in the majority
     facts = {"bytes": 1, "format": "PNG", "mode": "L", "width": 1, "height": 1}
     audit = pd.DataFrame(facts, index=[*train.table["source"], *test.table["source"]])
-    said = shortcuts.baselines(train, test, audit)["majority_class"]
+    said = baselines.baselines(train, test, audit)["majority_class"]
     assert said.tolist() == [1] * 6
-    assert shortcuts.judge(said, test)["published"]["accuracy"] == pytest.approx(1 / 3)
+    assert baselines.judge(said, test)["published"]["accuracy"] == pytest.approx(1 / 3)
 
 
 def test_judged_with_and_without_leaks() -> None:
@@ -106,7 +107,7 @@ def test_judged_with_and_without_leaks() -> None:
     images = made_processed.images_of([*leaked, *test[2:]])
     said = images.labels.copy()
     said[2] = 2
-    found = shortcuts.judge(said, images)
+    found = baselines.judge(said, images)
     assert found["published"]["images"] == 12
     assert found["published"]["accuracy"] == pytest.approx(11 / 12)
     assert found["leak_free"]["images"] == 10
@@ -128,23 +129,23 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_stage_writes_the_four_baselines(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shortcuts.main()
-    found = json.loads(shortcuts.METRICS.read_text("utf-8"))
+    baselines.main()
+    found = json.loads(baselines.METRICS.read_text("utf-8"))
     assert found.pop("provenance") == {"data": "made for a test", "protocol": "holdout"}
     assert list(found) == ["thumbnail", "border", "file_properties", "majority_class"]
     for baseline in found.values():
         assert set(baseline) == {"published", "leak_free"}
     assert found["border"]["published"]["accuracy"] == 1
     assert "border: accuracy 1.000 [0.758, 1.000] on 12 test images" in capsys.readouterr().out
-    first = shortcuts.METRICS.read_bytes()
+    first = baselines.METRICS.read_bytes()
     for number in range(15, 24):  # it does not look at the validation images
         (picture,) = (project / "data/processed/validation").rglob(f"{number:04d}.jpeg.png")
         picture.unlink()
-    shortcuts.main()
-    assert shortcuts.METRICS.read_bytes() == first
+    baselines.main()
+    assert baselines.METRICS.read_bytes() == first
 
 
 def test_a_missing_audit_is_named(project: Path) -> None:
     (project / "data/audit.csv").unlink()
     with pytest.raises(InputError, match=r"audit\.csv is not there.*dvc repro audit"):
-        shortcuts.main()
+        baselines.main()

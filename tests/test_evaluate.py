@@ -71,7 +71,7 @@ def test_roc_points_enclose_the_area_that_is_reported() -> None:
     images = made_processed.images_of(made_processed.many({"test": 9}, made_processed.noise))
     said = np.random.default_rng(0).dirichlet([1, 1, 1], 27)
     records = evaluate.roc_records(images, said)
-    areas = scores.point_figures(images.labels, said)["auroc"]
+    areas = scores.point_metrics(images.labels, said)["auroc"]
     for number, name in enumerate(made_processed.CLASSES):
         of_class = [record for record in records if record["class"] == name]
         x = [record["false_positive_rate"] for record in of_class]
@@ -99,11 +99,11 @@ class TestTrained:
                 assert low <= figures[name] <= high
         assert set(found["gradcam"]) == {
             "images_with_activation",
-            "outside_chest_share",
-            "outside_chest_share_if_uniform",
+            "outside_centre_share",
+            "outside_centre_share_if_uniform",
         }
         assert 0 <= found["gradcam"]["images_with_activation"] <= found["published"]["images"]
-        assert 0 <= found["gradcam"]["outside_chest_share"] <= 1
+        assert 0 <= found["gradcam"]["outside_centre_share"] <= 1
 
     def test_the_figures_follow_from_the_predictions(self) -> None:
         records, published = read(evaluate.PREDICTIONS), read(evaluate.METRICS)["published"]
@@ -127,14 +127,14 @@ class TestTrained:
         assert records[0]["file"] == dataset.read_index().query("use == 'test'")["source"].iloc[0]
 
     def test_calibration_before_and_after(self) -> None:
-        found, companion = read(evaluate.METRICS)["calibration"], network.read_companion()
-        assert found["temperature"] == companion["temperature"]
-        network.start(0, 2)
+        found, metadata = read(evaluate.METRICS)["calibration"], network.read_metadata()
+        assert found["temperature"] == metadata["temperature"]
+        network.start(2)
         images = dataset.load(["test"])
         said = network.probabilities(network.load(), images.pixels)
-        assert found["before"] == scores.calibration_figures(images.labels, said)
-        after = calibration.scaled(said, companion["temperature"])
-        assert found["after"] == scores.calibration_figures(images.labels, after)
+        assert found["before"] == scores.calibration_metrics(images.labels, said)
+        after = temperature.scaled(said, metadata["temperature"])
+        assert found["after"] == scores.calibration_metrics(images.labels, after)
         assert found["after"] != found["before"]
         records = read(evaluate.RELIABILITY)
         for when in ("before", "after"):
@@ -183,9 +183,9 @@ def test_another_set_of_classes_than_the_model_has_is_refused(
     made_processed.write(
         tmp_path, made_processed.many({"test": 1}, made_processed.noise), made_processed.QUICK
     )
-    companion = {"classes": ["Normal", "Tuberculosis"], "temperature": 1.0, "provenance": {}}
+    metadata = {"classes": ["Normal", "Tuberculosis"], "temperature": 1.0, "provenance": {}}
     (tmp_path / "models").mkdir()
-    (tmp_path / "models/classifier.json").write_text(json.dumps(companion), "utf-8")
+    (tmp_path / "models/classifier.json").write_text(json.dumps(metadata), "utf-8")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"classifier\.json: found the classes \['Normal', 'Tub"):
         evaluate.main()

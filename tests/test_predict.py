@@ -158,7 +158,7 @@ class TestTrained:
 
     def test_the_probabilities_are_those_of_evaluate(self, call: Call) -> None:
         records = json.loads(evaluate.PREDICTIONS.read_text("utf-8"))
-        temperature = network.read_companion()["temperature"]
+        temperature = network.read_metadata()["temperature"]
         status, out, err = call("--json", "data/processed/test")
         assert (status, err) == (0, "")
         found = [json.loads(line) for line in out.splitlines()]
@@ -169,7 +169,7 @@ class TestTrained:
             raw = np.array([[record[f"probability {name}"] for name in made_processed.CLASSES]])
             assert list(mine["probabilities"]) == list(made_processed.CLASSES)
             assert list(mine["probabilities"].values()) == (
-                calibration.scaled(raw, temperature)[0].tolist()
+                temperature.scaled(raw, temperature)[0].tolist()
             )
             assert mine["class"] == record["predicted"]
 

@@ -17,11 +17,11 @@ def run(
     """Runs it in an empty repository, which is the working directory; gives what it printed."""
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["mend"])
+    monkeypatch.setattr("sys.argv", ["repair"])
     monkeypatch.setattr("time.sleep", lambda _: None)
 
     def run() -> str:
-        mend.main()
+        repair.main()
         return capsys.readouterr().out
 
     return run
@@ -29,35 +29,35 @@ def run(
 
 def test_what_is_whole_or_absent_is_left_alone(run: Callable[[], str]) -> None:
     assert run() == ""
-    assert not mend.LOCK.exists()
-    assert not mend.RWLOCK.exists()
-    mend.LOCK.write_bytes(LOCK)
-    mend.RWLOCK.write_text('{"read": {}, "write": {}}')
+    assert not repair.LOCK.exists()
+    assert not repair.RWLOCK.exists()
+    repair.LOCK.write_bytes(LOCK)
+    repair.RWLOCK.write_text('{"read": {}, "write": {}}')
     assert run() == ""
-    assert mend.LOCK.read_bytes() == LOCK
-    assert mend.RWLOCK.exists()
+    assert repair.LOCK.read_bytes() == LOCK
+    assert repair.RWLOCK.exists()
 
 
 @pytest.mark.parametrize("kept", [0, 5, 25, 128, 190, 357, len(LOCK) - 1])
 def test_half_a_lock_file_is_removed(run: Callable[[], str], kept: int) -> None:
-    mend.LOCK.write_bytes(LOCK[:kept])
+    repair.LOCK.write_bytes(LOCK[:kept])
     assert run().startswith("dvc.lock was cut short, by a DVC that was killed while it wrote it.")
-    assert not mend.LOCK.exists()
+    assert not repair.LOCK.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b'{"read": {"/a', b"\xff"])
 def test_half_an_rwlock_is_removed(run: Callable[[], str], content: bytes) -> None:
-    mend.RWLOCK.write_bytes(content)
-    mend.LOCK.write_bytes(LOCK)
+    repair.RWLOCK.write_bytes(content)
+    repair.LOCK.write_bytes(LOCK)
     assert run().startswith(".dvc/tmp/rwlock was cut short")
-    assert not mend.RWLOCK.exists()
-    assert mend.LOCK.read_bytes() == LOCK
+    assert not repair.RWLOCK.exists()
+    assert repair.LOCK.read_bytes() == LOCK
 
 
 def test_a_file_that_is_just_being_written_is_left_alone(
     run: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mend.LOCK.write_bytes(b"")
-    monkeypatch.setattr("time.sleep", lambda _: mend.LOCK.write_bytes(LOCK))
+    repair.LOCK.write_bytes(b"")
+    monkeypatch.setattr("time.sleep", lambda _: repair.LOCK.write_bytes(LOCK))
     assert run() == ""
-    assert mend.LOCK.read_bytes() == LOCK
+    assert repair.LOCK.read_bytes() == LOCK

@@ -58,20 +58,20 @@ def test_the_metrics_are_the_four_figures_of_the_original() -> None:
 
 @pytest.mark.usefixtures("trained")
 def test_nowhere_is_a_time() -> None:
-    for path in (train.METRICS, train.HISTORY, network.COMPANION):
+    for path in (train.METRICS, train.HISTORY, network.METADATA):
         text = path.read_text("utf-8").lower()
         assert not [word for word in ("second", "time", "date", "duration") if f'"{word}' in text]
-    assert "temperature" in network.COMPANION.read_text("utf-8")
+    assert "temperature" in network.METADATA.read_text("utf-8")
 
 
 @pytest.mark.usefixtures("trained")
 def test_what_goes_with_the_model_is_from_the_validation_images_alone() -> None:
-    companion = network.read_companion()
-    network.start(0, 2)
+    metadata = network.read_metadata()
+    network.start(2)
     validation = dataset.load(["validation"])
     said = network.probabilities(network.load(), validation.pixels)
-    assert companion["classes"] == list(made_processed.CLASSES)
-    assert companion["temperature"] == calibration.fit_temperature(said, validation.labels)
+    assert metadata["classes"] == list(made_processed.CLASSES)
+    assert metadata["temperature"] == temperature.fit(said, validation.labels)
 
 
 def test_the_test_images_are_not_read(project: Path) -> None:
@@ -100,7 +100,7 @@ def test_under_published_the_test_images_choose_the_epoch(
 def test_two_runs_give_the_same_bytes_but_for_another_seed(project: Path) -> None:
     import keras
 
-    outputs = (network.MODEL, network.COMPANION, train.METRICS, train.HISTORY)
+    outputs = (network.MODEL, network.METADATA, train.METRICS, train.HISTORY)
     found = []
     for seed in (0, 0, 1):
         text = (project / "params.yaml").read_text("utf-8")

@@ -465,7 +465,7 @@ def test_a_full_disk_when_the_network_is_saved_says_so(tmp_path: Path) -> None:
         from stages.common import stage
 from stages.learning import network
 
-        network.start(0, 2)
+        network.start(2)
         trained = network.build(3)
         save = lambda: network.save(trained, Path("models/classifier.keras"))
         for size in ("100k", "6m"):

@@ -7,7 +7,7 @@ from stages.judging import drawing
 
 
 def draw(target: Path, title: str = "Accuracy") -> bytes:
-    with figures.drawing(target, (3, 2)) as figure:
+    with drawing.drawing(target, (3, 2)) as figure:
         axes = figure.subplots()
         axes.plot([1, 2, 3], [0.2, 0.8, 0.6])
         axes.set_title(title)
@@ -36,7 +36,7 @@ def test_it_is_a_png_of_the_size_asked_for_without_date_or_version(tmp_path: Pat
 
 
 def test_nothing_is_written_when_the_drawing_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), figures.drawing(tmp_path / "plot.png", (3, 2)):
+    with pytest.raises(ZeroDivisionError), drawing.drawing(tmp_path / "plot.png", (3, 2)):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
@@ -46,6 +46,6 @@ def test_a_dollar_sign_is_no_formula(tmp_path: Path) -> None:
 
 
 def test_a_rectangle_is_not_filled() -> None:
-    found = figures.rectangle(40, 50, 60, 70, edgecolor="white")
+    found = drawing.rectangle(40, 50, 60, 70, edgecolor="white")
     assert (*found.get_xy(), found.get_width(), found.get_height()) == (40, 50, 60, 70)
     assert not found.get_fill()

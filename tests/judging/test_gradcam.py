@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from stages.judging import gradcam
+from stages.judging.baselines import FRAME
 from stages.learning import network
-from stages.intake.decode import FRAME, SIZE
+from stages.learning.dataset import SIZE
 
 
 def pixels_of(count: int) -> np.ndarray:
@@ -49,7 +50,7 @@ def test_the_figure_has_the_same_bytes_each_time(tmp_path: Path, count: int) -> 
 class TestActivations:
     @pytest.fixture(autouse=True)
     def _started(self) -> None:
-        network.start(0, 2)
+        network.start(2)
 
     def test_shape_and_range(self) -> None:
         maps = gradcam.activations(network.build(3), pixels_of(34), np.arange(34) % 3)

@@ -67,9 +67,9 @@ def test_accuracy_with_its_interval() -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(st.integers(6, 40), seeds, st.sampled_from([2, 3, 4]))
-def test_point_figures_against_their_definitions(images: int, seed: int, classes: int) -> None:
+def test_point_metrics_against_their_definitions(images: int, seed: int, classes: int) -> None:
     labels, probabilities = made(max(images, 2 * classes), seed, classes)
-    found = scores.point_figures(labels, probabilities)
+    found = scores.point_metrics(labels, probabilities)
     picked = probabilities[np.arange(len(labels)), labels]
     one_hot = np.eye(classes)[labels]
     assert found["loss"] == pytest.approx(-np.log(picked).mean())
@@ -88,22 +88,22 @@ def test_point_figures_against_their_definitions(images: int, seed: int, classes
         }
         for name, value in expected.items():
             assert found[name][number] == pytest.approx(value), name
-    for name in scores.OF_A_CLASS:
+    for name in scores.PER_CLASS:
         assert found[f"macro_{name}"] == pytest.approx(np.mean(found[name]))
 
 
 @settings(max_examples=12, deadline=None)
 @given(st.integers(6, 40), seeds, st.sampled_from([2, 3, 4]))
-def test_replicates_have_the_point_figures_of_scikit_learn(
+def test_replicates_have_the_point_metrics_of_scikit_learn(
     images: int, seed: int, classes: int
 ) -> None:
     labels, probabilities = made(max(images, 2 * classes), seed, classes)
     times = 1 + np.random.default_rng(seed).integers(3, size=(4, len(labels)))
     times[0, :classes] = [5] * classes
-    quick = scores._replicate_figures(labels, probabilities, times.astype(float))
+    quick = scores._replicate_metrics(labels, probabilities, times.astype(float))
     for replicate, row in enumerate(times):
         drawn = np.repeat(np.arange(len(labels)), row)
-        point = scores.point_figures(labels[drawn], probabilities[drawn])
+        point = scores.point_metrics(labels[drawn], probabilities[drawn])
         assert quick.keys() == point.keys()
         for name, value in point.items():
             assert quick[name][replicate] == pytest.approx(value, abs=1e-12), name
@@ -126,7 +126,8 @@ def test_the_same_seed_gives_the_same_intervals_and_another_seed_others() -> Non
     labels, probabilities = made(30, 4)
     groups = np.arange(30)
     first, again, other = (
-        scores.figures(labels, probabilities, groups, CLASSES, 40, seed) for seed in (0, 0, 1)
+        scores.metrics_with_intervals(labels, probabilities, groups, CLASSES, 40, seed)
+        for seed in (0, 0, 1)
     )
     assert first == again
     assert first["intervals"]["loss"] != other["intervals"]["loss"]
@@ -139,7 +140,9 @@ def test_an_interval_over_groups_is_wider_than_one_over_their_copies() -> None:
     groups = copied, np.arange(96)
     widths = []
     for group in groups:
-        found = scores.figures(labels[copied], probabilities[copied], group, CLASSES, 80, 0)
+        found = scores.metrics_with_intervals(
+            labels[copied], probabilities[copied], group, CLASSES, 80, 0
+        )
         low, high = found["intervals"]["loss"]
         widths.append(high - low)
     assert widths[0] == pytest.approx(2 * widths[1], rel=0.35)  # the root of four
@@ -147,13 +150,13 @@ def test_an_interval_over_groups_is_wider_than_one_over_their_copies() -> None:
 
 def test_every_figure_stands_in_its_interval_and_goes_into_json() -> None:
     labels, probabilities = made(45, 8)
-    found = scores.figures(labels, probabilities, np.arange(45), CLASSES, 60, 0)
+    found = scores.metrics_with_intervals(labels, probabilities, np.arange(45), CLASSES, 60, 0)
     json.dumps(found, allow_nan=False)
     assert set(found["intervals"]) == {
         "accuracy",
         "loss",
         "brier",
-        *(f"macro_{name}" for name in scores.OF_A_CLASS),
+        *(f"macro_{name}" for name in scores.PER_CLASS),
     }
     assert found["accuracy"] == metrics.accuracy_score(labels, probabilities.argmax(axis=1))
     for name, (low, high) in found["intervals"].items():
@@ -161,7 +164,7 @@ def test_every_figure_stands_in_its_interval_and_goes_into_json() -> None:
     assert list(found["classes"]) == list(CLASSES)
     for number, of_class in enumerate(found["classes"].values()):
         assert of_class["images"] == (labels == number).sum()
-        assert set(of_class["intervals"]) == set(scores.OF_A_CLASS)
+        assert set(of_class["intervals"]) == set(scores.PER_CLASS)
         for name, (low, high) in of_class["intervals"].items():
             assert low <= of_class[name] <= high, name
         trials = int((labels == number).sum())
@@ -172,7 +175,7 @@ def test_every_figure_stands_in_its_interval_and_goes_into_json() -> None:
 def test_a_class_that_is_never_predicted_has_precision_zero_and_says_nothing_of_it() -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])
     probabilities = np.tile([0.5, 0.3, 0.2], (6, 1))
-    found = scores.figures(labels, probabilities, np.arange(6), CLASSES, 20, 0)
+    found = scores.metrics_with_intervals(labels, probabilities, np.arange(6), CLASSES, 20, 0)
     json.dumps(found, allow_nan=False)
     never = found["classes"]["Normal"]
     assert (never["precision"], never["f1"], never["auroc"]) == (0.0, 0.0, 0.5)
@@ -182,10 +185,10 @@ def test_a_class_that_is_never_predicted_has_precision_zero_and_says_nothing_of_
 def test_certain_and_wrong_is_still_a_number() -> None:
     probabilities = np.eye(3)[[1, 2, 0, 0, 1, 2]]
     labels = np.array([0, 0, 1, 1, 2, 2])
-    found = scores.figures(labels, probabilities, np.arange(6), CLASSES, 20, 0)
+    found = scores.metrics_with_intervals(labels, probabilities, np.arange(6), CLASSES, 20, 0)
     json.dumps(found, allow_nan=False)
     assert found["loss"] > 10
-    json.dumps(scores.calibration_figures(labels, probabilities), allow_nan=False)
+    json.dumps(scores.calibration_metrics(labels, probabilities), allow_nan=False)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=40))
@@ -203,10 +206,10 @@ def test_leak_free_has_one_image_of_every_group_that_was_not_trained_on(
     assert chosen.tolist() == sorted(first)
 
 
-def test_calibration_figures() -> None:
+def test_calibration_metrics() -> None:
     labels, probabilities = made(60, 10)
-    found = scores.calibration_figures(labels, probabilities)
-    point = scores.point_figures(labels, probabilities)
+    found = scores.calibration_metrics(labels, probabilities)
+    point = scores.point_metrics(labels, probabilities)
     assert set(found) == {"loss", "brier", "expected_calibration_error"}
     assert (found["loss"], found["brier"]) == (point["loss"], point["brier"])
     assert 0 < found["expected_calibration_error"] < 1

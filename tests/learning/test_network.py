@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from stages.common import files, params
+from stages.common.errors import InputError
 from stages.learning import network
 from stages.learning.dataset import Images
-from stages.common.errors import InputError
 from tests import made_processed
 
 SUMMARY = """
@@ -33,14 +33,14 @@ TRAIN_AND_SAVE = """
 import os, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from pathlib import Path
-from tests.common.test_network import train_and_save
+from tests.learning.test_network import train_and_save
 train_and_save(Path(sys.argv[1]))
 """
 
 
 @pytest.fixture
 def _started() -> None:
-    network.start(0, 2)
+    network.start(2)
 
 
 started = pytest.mark.usefixtures("_started")
@@ -56,7 +56,7 @@ def some(
 
 
 def train_and_save(target: Path) -> Any:
-    network.start(7, 2)
+    network.start(2)
     import keras
 
     keras.utils.clear_session()  # else the second optimizer of a process is called adam_1
@@ -311,6 +311,6 @@ def test_a_damaged_byte_of_the_weights_is_noticed_or_harmless(tmp_path: Path) ->
             network.load(path)
 
 
-def test_a_missing_companion_is_named(tmp_path: Path) -> None:
+def test_a_missing_metadata_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"classifier\.json is not there.*dvc repro train"):
-        network.read_companion(tmp_path / "classifier.json")
+        network.read_metadata(tmp_path / "classifier.json")
