@@ -13,11 +13,11 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from stages import evaluate, train
+from stages import baselines, evaluate, train
 from stages.common import files, params
-from stages.learning.dataset import INDEX_COLUMNS, Images
 from stages.judging.baselines import FRAME
-from stages.learning.dataset import SIZE
+from stages.learning.dataset import INDEX_COLUMNS, SIZE, Images
+from stages.learning.settings import Train
 
 REPOSITORY = Path(__file__).parents[1]
 CLASSES = ("Covid", "Normal", "Viral Pneumonia")
@@ -68,7 +68,7 @@ def told_by_the_border(generator: np.random.Generator, label: int) -> np.ndarray
 
 
 def many(counts: Mapping[str, int], draw: Draw, seed: int = 0) -> list[Picture]:
-    """For each use so many pictures a class, no two of one group."""
+    """For each use so many pictures per class, no two of one group."""
     generator = np.random.default_rng(seed)
     labels = range(len(CLASSES))
     wanted = [
@@ -120,10 +120,11 @@ def settings_with(changes: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def training(**changes: Any) -> params.Train:
+def training(**changes: Any) -> Train:
     """The group `train` of params.yaml, with some values changed."""
     changed = {f"train.{name}": value for name, value in changes.items()}
-    return params.parse(settings_with(changed)).train
+    settings: Train = params.parse(settings_with(changed)).train
+    return settings
 
 
 def write(root: Path, pictures: Sequence[Picture], changes: Mapping[str, Any]) -> None:
@@ -142,7 +143,7 @@ def write(root: Path, pictures: Sequence[Picture], changes: Mapping[str, Any]) -
         [{"path": source, **facts} for source in sorted({row["source"] for row in rows})],
     )
     origin = {"source": "test", "data": "made for a test", "licence": "none", "files": len(rows)}
-    files.write_json(root / "data/raw/provenance.json", origin)
+    files.write_json(processed / "provenance.json", origin)
     files.write_text(root / "params.yaml", yaml.safe_dump(settings_with(changes)))
 
 
@@ -164,10 +165,14 @@ def _trained() -> tempfile.TemporaryDirectory[str]:
     write(root, pictures, QUICK)
     with contextlib.chdir(root):
         train.main()
+        baselines.main()
         evaluate.main()
     return folder
 
 
 def trained_project() -> Path:
-    """A folder in which `train` and `evaluate` have run, once a test process; not to be changed."""
+    """A folder in which `train`, `baselines` and `evaluate` have run, once per test process.
+
+    It is not to be changed.
+    """
     return Path(_trained().name)
