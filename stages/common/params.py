@@ -78,7 +78,9 @@ def parse(values: object, source: str = str(PARAMS_FILE)) -> Any:
     """
     fields: Any = {name: (group, ...) for name, group in groups().items()}
     try:
-        return create_model("Params", __config__=Group.model_config, **fields).model_validate(values)
+        return create_model("Params", __config__=Group.model_config, **fields).model_validate(
+            values
+        )
     except ValidationError as error:
         problems = "\n".join(f"  {_sentence(problem)}" for problem in error.errors())
         raise InputError(f"{source} can't be used:\n{problems}") from None
