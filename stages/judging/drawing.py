@@ -1,4 +1,4 @@
-"""PNG figures with the same bytes each time."""
+"""PNG charts with the same bytes each time."""
 
 import contextlib
 from collections.abc import Iterator
