@@ -93,16 +93,15 @@ def main() -> None:
     settings, split = params.load(Crossvalidate), params.load(Preprocess)
     training = params.load(Train)
     training = training.model_copy(update={"epochs": min(training.epochs, settings.epochs)})
-    images = dataset.load(
-        ["train", "validation"] if split.validation == "holdout" else ["train"]
-    )
+    images = dataset.load(["train", "validation"] if split.validation == "holdout" else ["train"])
     inputs = inputs_hash()
     network.start(training.threads)
     records = []
     for seed in settings.seeds:
         seeded = training.model_copy(update={"seed": seed})
         for fold in range(1, settings.folds + 1):
-            recipe = f"{inputs} {seeded!r} {split.validation_share} {fold} of {settings.folds}"
+            split_by = f"{split.validation} {split.validation_share} {fold} of {settings.folds}"
+            recipe = f"{inputs} {seeded!r} {split_by}"
             kept = KEPT / f"{hashlib.sha256(recipe.encode()).hexdigest()}.json"
             if not kept.exists():
                 files.write_json(
