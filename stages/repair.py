@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from dvc.dvcfile import Lockfile
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from voluptuous import Invalid
 
 LOCK = Path("dvc.lock")

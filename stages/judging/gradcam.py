@@ -72,7 +72,7 @@ def outside_share(maps: np.ndarray) -> np.ndarray:
     total = maps.sum(axis=(1, 2), dtype=np.float64)
     centre = maps[:, FRAME:-FRAME, FRAME:-FRAME].sum(axis=(1, 2), dtype=np.float64)
     share = np.full(len(maps), np.nan)
-    return np.divide(total - centre, total, out=share, where=total > 0)
+    return np.asarray(np.divide(total - centre, total, out=share, where=total > 0))
 
 
 def draw(
