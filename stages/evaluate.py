@@ -71,9 +71,9 @@ def choose(correct: np.ndarray, count: int, seed: int) -> np.ndarray:
     Half of either where there are enough.
     """
     generator = np.random.default_rng(seed)
-    wrong, right = (generator.permutation(np.flatnonzero(correct == value)) for value in (0, 1))
-    wrong = wrong[: max(count // 2, count - len(right))]
-    return np.concatenate([np.sort(wrong), np.sort(right[: count - len(wrong)])])
+    wrong, fine = (generator.permutation(np.flatnonzero(correct == value)) for value in (0, 1))
+    wrong = wrong[: max(count // 2, count - len(fine))]
+    return np.concatenate([np.sort(wrong), np.sort(fine[: count - len(wrong)])])
 
 
 def explain(

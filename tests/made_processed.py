@@ -26,7 +26,7 @@ Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Picture:
-    """One image and what the table says of it; `label` is a position in CLASSES."""
+    """One image and its row in the table; `label` is a position in CLASSES."""
 
     use: str
     label: int
@@ -45,20 +45,20 @@ class Picture:
 
 
 def noise(generator: np.random.Generator, label: int) -> np.ndarray:
-    """Grey blocks that say nothing of the class; uint8, (SIZE, SIZE, 3)."""
+    """Grey blocks that are independent of the class; uint8, (SIZE, SIZE, 3)."""
     del label
     blocks = generator.integers(0, 256, (SIZE // 8, SIZE // 8), dtype=np.uint8)
     return np.repeat(np.kron(blocks, np.ones((8, 8), np.uint8))[..., None], 3, axis=2)
 
 
-def told_by_the_centre(generator: np.random.Generator, label: int) -> np.ndarray:
+def class_in_the_centre(generator: np.random.Generator, label: int) -> np.ndarray:
     """Noise with a grey middle that is the class's."""
     pixels = noise(generator, label)
     pixels[FRAME:-FRAME, FRAME:-FRAME] = (20, 120, 240)[label]
     return pixels
 
 
-def told_by_the_border(generator: np.random.Generator, label: int) -> np.ndarray:
+def class_in_the_border(generator: np.random.Generator, label: int) -> np.ndarray:
     """Noise with a grey margin that is the class's: a planted shortcut."""
     pixels = noise(generator, label)
     inner = pixels[FRAME:-FRAME, FRAME:-FRAME].copy()
@@ -160,7 +160,7 @@ def _trained() -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory()
     root = Path(folder.name)
     counts = {"train": 14, "validation": 7, "test": 11}
-    pictures = many(counts, told_by_the_centre)
+    pictures = many(counts, class_in_the_centre)
     pictures += leaked_copies(pictures[:3])  # of the first class
     write(root, pictures, QUICK)
     with contextlib.chdir(root):

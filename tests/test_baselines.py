@@ -38,7 +38,7 @@ def test_without_centre_only_the_frame_is_left() -> None:
 
 def test_file_properties_are_of_the_image_s_own_file() -> None:
     images = made_processed.images_of(
-        made_processed.many({"train": 1}, made_processed.told_by_the_centre)
+        made_processed.many({"train": 1}, made_processed.class_in_the_centre)
     )
     sources = images.table["source"]
     audit = pd.DataFrame(
@@ -66,8 +66,12 @@ def test_file_properties_are_of_the_image_s_own_file() -> None:
 @pytest.mark.parametrize(
     ("draw", "exposed", "hidden"),
     [
-        (made_processed.told_by_the_border, {"low_resolution", "border", "file_properties"}, set()),
-        (made_processed.told_by_the_centre, {"low_resolution", "file_properties"}, {"border"}),
+        (
+            made_processed.class_in_the_border,
+            {"low_resolution", "border", "file_properties"},
+            set(),
+        ),
+        (made_processed.class_in_the_centre, {"low_resolution", "file_properties"}, {"border"}),
         (made_processed.noise, set(), {"low_resolution", "border", "file_properties"}),
     ],
 )
@@ -119,7 +123,7 @@ def test_judged_with_and_without_leaks() -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pictures = made_processed.many(
-        {"train": 5, "validation": 3, "test": 4}, made_processed.told_by_the_border
+        {"train": 5, "validation": 3, "test": 4}, made_processed.class_in_the_border
     )
     made_processed.write(tmp_path, pictures, {})
     monkeypatch.chdir(tmp_path)

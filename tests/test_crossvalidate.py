@@ -92,7 +92,7 @@ CHANGES = {
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pictures = made_processed.many(
-        {"train": 9, "validation": 3, "test": 4}, made_processed.told_by_the_centre
+        {"train": 9, "validation": 3, "test": 4}, made_processed.class_in_the_centre
     )
     made_processed.write(tmp_path, pictures, CHANGES)
     shutil.rmtree(tmp_path / "data/processed/test")  # these images are not even read

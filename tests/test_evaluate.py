@@ -240,7 +240,7 @@ def test_another_set_of_classes_than_the_model_has_is_refused(
 def test_a_class_written_into_the_border_is_exposed_by_the_baselines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: bool
 ) -> None:
-    draw = made_processed.told_by_the_border if planted else made_processed.told_by_the_centre
+    draw = made_processed.class_in_the_border if planted else made_processed.class_in_the_centre
     pictures = made_processed.many({"train": 16, "validation": 5, "test": 12}, draw)
     test, judged = run(tmp_path, monkeypatch, pictures, {"train.epochs": 3})
     # the network's own metrics look equally good on either set

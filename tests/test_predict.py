@@ -23,7 +23,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 def picture(path: Path, label: int = 0, size: tuple[int, int] = (300, 260)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = made_processed.told_by_the_centre(np.random.default_rng(label), label)
+    pixels = made_processed.class_in_the_centre(np.random.default_rng(label), label)
     Image.fromarray(pixels).resize(size).save(path, format="PNG")
     return path
 

@@ -96,7 +96,7 @@ def test_half_a_lock_file_is_moved_aside_unless_dvc_can_read_it(
 
 
 def test_most_cuts_make_it_unreadable(tmp_path: Path) -> None:
-    """So that the test before this one says something."""
+    """So that the test before this one is no empty one."""
     unreadable = 0
     for kept in CUTS:
         (tmp_path / "dvc.lock").write_bytes(LOCK[:kept])

@@ -21,7 +21,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pictures = made_processed.many(
-        {"train": 4, "validation": 4, "test": 2}, made_processed.told_by_the_centre
+        {"train": 4, "validation": 4, "test": 2}, made_processed.class_in_the_centre
     )
     made_processed.write(tmp_path, pictures, {"train.batch_size": 5, "train.epochs": 2})
     monkeypatch.chdir(tmp_path)
@@ -82,7 +82,7 @@ def test_the_test_images_are_not_read(project: Path) -> None:
 def test_under_the_original_protocol_the_test_images_choose_the_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = made_processed.many({"train": 4, "test": 3}, made_processed.told_by_the_centre)
+    pictures = made_processed.many({"train": 4, "test": 3}, made_processed.class_in_the_centre)
     changes = {"train.epochs": 1, "train.batch_size": 5, "preprocess.validation": "original"}
     made_processed.write(tmp_path, pictures, changes)
     index = tmp_path / "data/processed/index.csv"

@@ -52,7 +52,7 @@ def _alive(process: psutil.Process) -> bool:
 
 
 def _programs(process: psutil.Process) -> list[str]:
-    """The names that tell what a process runs, such as those of `python -m dvc`."""
+    """The names in what a process runs, such as those of `python -m dvc`."""
     with contextlib.suppress(psutil.Error):
         return [Path(word).name for word in process.cmdline()[:3]]
     return []

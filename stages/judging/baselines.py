@@ -43,7 +43,7 @@ def without_centre(pixels: np.ndarray) -> np.ndarray:
 
 
 def file_properties(images: Images, audit: pd.DataFrame) -> np.ndarray:
-    """What can be told of the files without looking at the pictures.
+    """What the files alone give away, without a look at the pictures.
 
     Args:
         images: n images.

@@ -55,7 +55,7 @@ def activations(trained: Any, pixels: np.ndarray, labels: np.ndarray) -> np.ndar
             one_hot = tensorflow.one_hot(labels[start : start + _BATCH], logits.shape[-1])
             explained = tensorflow.reduce_sum(logits * one_hot, axis=1)
         gradient = tape.gradient(explained, features)
-        # weighted place by place: a mean over places, as in the paper of 2017, says nothing of a
+        # weighted place by place: a mean over places, as in the paper of 2017, misleads for a
         # network that flattens the places and weighs each by itself
         activation = tensorflow.nn.relu(tensorflow.reduce_sum(features * gradient, axis=-1))
         maps.append(tensorflow.image.resize(activation[..., None], (SIZE, SIZE))[..., 0].numpy())

@@ -95,8 +95,8 @@ def point_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, An
 def _auroc(actual: np.ndarray, scores: np.ndarray, times: np.ndarray) -> np.ndarray:
     """float64, (replicates,): the share of ordered pairs (Mann and Whitney 1947), ties count half.
 
-    All sums are of whole and half numbers, and so exact in any order. `actual`, bool, (n,), says
-    which images are of the class, `scores`, (n,), gives its probability.
+    All sums are of integers and halves, and so exact in any order. `actual`, bool, (n,), marks
+    the images of the class; `scores`, (n,), gives its probability.
     """
     order = np.argsort(scores, kind="stable")
     ties = np.flatnonzero(np.diff(scores[order], prepend=-1))  # where a new value begins
@@ -252,8 +252,8 @@ def headline_positions(images: Images) -> dict[str, np.ndarray]:
     if missing:
         name = images.classes[min(missing)]
         raise InputError(
-            f"class {name!r}: every test image has a copy in train/, so nothing can be said of "
-            "it without a leak. Add test images that are no copies; metrics/details/audit.json "
+            f"class {name!r}: every test image has a copy in train/, so it can't be judged "
+            "without a leak. Add test images that are no copies; metrics/details/audit.json "
             "lists them."
         )
     return {"all_test": np.arange(len(images)), "leak_free": clean}

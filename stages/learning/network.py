@@ -216,7 +216,7 @@ def probabilities(network: Any, pixels: np.ndarray) -> np.ndarray:
 
 
 def save(network: Any, target: Path) -> None:
-    """Saves as .keras, whole or not at all, with the same bytes for the same network.
+    """Saves as .keras, atomically and with the same bytes for the same network.
 
     Keras writes the date, the time of a zip member and running object numbers into the file;
     these are replaced or left out, and so is the optimizer's state, two thirds of the file.

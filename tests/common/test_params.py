@@ -179,7 +179,7 @@ PLAIN = st.one_of(
 def test_a_scalar_is_read_as_dvc_reads_it(scalar: str) -> None:
     content = f"train:\n  epochs: {scalar}\n"
     ours, theirs = parsed(content), parsed_by_dvc(content)
-    assert repr(ours) == repr(theirs)  # which tells 1 from 1.0 and True, and NaN is NaN
+    assert repr(ours) == repr(theirs)  # 1, 1.0 and True differ, NaN equals NaN
 
 
 @pytest.mark.parametrize(
@@ -333,11 +333,11 @@ def test_several_faults_are_all_named() -> None:
     assert "evaluate.seed: this key is missing" in text
 
 
-@pytest.mark.parametrize("found", ["None", "[1, 2]", "'text'", "5"])
-def test_a_file_without_groups(tmp_path: Path, found: str) -> None:
-    text = load_message(tmp_path, b"" if found == "None" else found.encode())
+@pytest.mark.parametrize("content", ["None", "[1, 2]", "'text'", "5"])
+def test_a_file_without_groups(tmp_path: Path, content: str) -> None:
+    text = load_message(tmp_path, b"" if content == "None" else content.encode())
     assert text == (
-        f"can't be used:\n  found {found}, expected the keys {', '.join(params.groups())}"
+        f"can't be used:\n  found {content}, expected the keys {', '.join(params.groups())}"
     )
 
 
@@ -429,14 +429,14 @@ def test_a_merged_group_may_override_its_keys(tmp_path: Path) -> None:
 def test_any_value_is_held_or_refused_by_name(place: tuple[str, str], value: object) -> None:
     group, key = place
     try:
-        found = params.parse(changed(group, key, value))
+        checked = params.parse(changed(group, key, value))
     except InputError as error:
         lines = str(error).splitlines()[1:]
         assert lines
         assert all(line.startswith(f"  {group}.{key}") for line in lines)
         assert all(len(line) < 300 for line in lines)
         return
-    held = getattr(getattr(found, group), key)
+    held = getattr(getattr(checked, group), key)
     assert held == value or held == float(value)  # type: ignore[arg-type]
     assert type(held) is type(VALUES[group][key])
 

@@ -282,7 +282,7 @@ def test_the_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
 def under_fake_dvc(
     folder: Path, command: str
 ) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
-    """A process called `dvc` and the stage below it, which has said that it is ready."""
+    """A process called `dvc` and the stage below it, which has reported that it is ready."""
     (folder / "dvc").write_text(textwrap.dedent(FAKE_DVC))
     (folder / "sleeper.py").write_text(
         textwrap.dedent(SLEEPING.format(wait="wait()", seconds=0)).replace(

@@ -74,7 +74,7 @@ class TestActivations:
         assert abs(second - third).max() > 0.01
 
     def test_it_follows_the_definition(self) -> None:
-        """Against the gradient taken through the whole network, one image and filter at a time."""
+        """Against the gradient taken through all of the network, one image and filter at a time."""
         import keras
         import tensorflow
 

@@ -51,7 +51,7 @@ started = pytest.mark.usefixtures("_started")
 def some(
     count: int,
     use: str = "train",
-    draw: made_processed.Draw = made_processed.told_by_the_centre,
+    draw: made_processed.Draw = made_processed.class_in_the_centre,
     seed: int = 0,
 ) -> Images:
     return made_processed.images_of(made_processed.many({use: count}, draw, seed))
@@ -115,7 +115,7 @@ STARTS = {
 
 
 def start_with_fakes(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Calls `network.start` with packages that print a line, then do as told."""
+    """Calls `network.start` with packages that print a line, then run `code`."""
     fake = f"""
 import os, sys
 from unittest.mock import MagicMock
