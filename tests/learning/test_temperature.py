@@ -87,3 +87,32 @@ def test_softmax_is_what_the_temperature_scales() -> None:
     assert temperature.scaled(probabilities, 2.0) == pytest.approx(
         softmax([[0.5, 1.0, 2.0]], axis=1)
     )
+
+
+def test_it_is_the_largest_posterior_density_under_a_standard_normal_prior() -> None:
+    """Against a search over a grid of the temperature's logarithm."""
+    probabilities, labels = drawn(5, 2.0, seed=4)
+    grid = np.arange(-2, 2, 1e-3)
+    picked = np.arange(len(labels)), labels
+    densities = [
+        -np.log(softmax(np.log(probabilities) / np.exp(logarithm), axis=1)[picked]).sum()
+        + logarithm**2 / 2
+        for logarithm in grid
+    ]
+    best = np.exp(grid[int(np.argmin(densities))])
+    assert temperature.fit(probabilities, labels) == pytest.approx(best, rel=2e-3)
+
+
+@pytest.mark.parametrize(("shift", "limit"), [(0, 0.05), (1, 20)])
+def test_it_is_held_within_limits(shift: int, limit: float) -> None:
+    probabilities = np.full((100_000, 3), 0.1)
+    labels = np.arange(100_000) % 3
+    probabilities[np.arange(100_000), (labels + shift) % 3] = 0.8
+    probabilities **= 2 if shift else 0.05  # ever more than what the limits allow
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    assert temperature.fit(probabilities, labels) == pytest.approx(limit, rel=0.01)
+
+
+def test_a_probability_of_0_counts_as_1e_12() -> None:
+    scaled = temperature.scaled(np.array([[1.0, 0.0, 0.0]]), 1.0)
+    assert scaled[0].tolist() == pytest.approx([1, 1e-12, 1e-12], rel=1e-6)
