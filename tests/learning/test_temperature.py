@@ -115,4 +115,4 @@ def test_it_is_held_within_limits(shift: int, limit: float) -> None:
 
 def test_a_probability_of_0_counts_as_1e_12() -> None:
     scaled = temperature.scaled(np.array([[1.0, 0.0, 0.0]]), 1.0)
-    assert scaled[0].tolist() == pytest.approx([1, 1e-12, 1e-12], rel=1e-6)
+    assert scaled[0].tolist() == pytest.approx([1, 1e-12, 1e-12], rel=1e-6, abs=0)
