@@ -1,4 +1,4 @@
-"""How much can be told without lungs, or without a network.
+"""How well do simple baselines classify, without lungs or without a network?
 
 Reads `data/processed` and `data/audit.csv`. Writes `metrics/details/baselines.json`: the accuracy
 of the baselines of `stages/judging/baselines.py`, trained on the images that the network was
@@ -6,7 +6,9 @@ trained on and judged on the same test images.
 """
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stages.common import files, params, stage
@@ -17,6 +19,20 @@ from stages.learning.settings import Preprocess
 
 AUDIT = Path("data/audit.csv")
 DETAILS = Path("metrics/details/baselines.json")
+
+
+def judge(predicted: np.ndarray, test: dataset.Images) -> dict[str, dict[str, Any]]:
+    """`all_test` and `leak_free`: images and accuracy with its interval.
+
+    Args:
+        predicted: int64, (n,), a class for each of the n test images.
+        test: The test images.
+    """
+    correct = predicted == test.labels
+    return {
+        headline: scores.accuracy_with_interval(correct[positions])
+        for headline, positions in scores.headline_positions(test).items()
+    }
 
 
 def main() -> None:
@@ -33,14 +49,8 @@ def main() -> None:
         index_col="path",
     )
     train, test = dataset.load(["train"]), dataset.load(["test"])
-    chosen = scores.headline_positions(test)
-    results = {
-        name: {
-            headline: scores.accuracy_with_interval(predicted[positions] == test.labels[positions])
-            for headline, positions in chosen.items()
-        }
-        for name, predicted in baselines.predictions(train, test, audit).items()
-    }
+    predictions = baselines.predictions(train, test, audit)
+    results = {name: judge(predicted, test) for name, predicted in predictions.items()}
     provenance = {"data": dataset.provenance()["data"], "protocol": protocol}
     files.write_json(DETAILS, {"provenance": provenance, **results})
     for name, result in results.items():

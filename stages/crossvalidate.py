@@ -100,7 +100,8 @@ def main() -> None:
     for seed in settings.seeds:
         seeded = training.model_copy(update={"seed": seed})
         for fold in range(1, settings.folds + 1):
-            recipe = f"{inputs} {seeded!r} {split.validation_share} {fold} of {settings.folds}"
+            split_by = f"{split.validation} {split.validation_share} {fold} of {settings.folds}"
+            recipe = f"{inputs} {seeded!r} {split_by}"
             kept = KEPT / f"{hashlib.sha256(recipe.encode()).hexdigest()}.json"
             how = "kept from an earlier run" if kept.exists() else "trained"
             if not kept.exists():

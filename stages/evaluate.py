@@ -25,27 +25,55 @@ PLOTS = Path("metrics/plots")
 GRADCAM = Path("metrics/pictures/gradcam.png")
 
 
+def headlines(
+    images: dataset.Images, probabilities: np.ndarray, settings: Evaluate
+) -> dict[str, dict[str, Any]]:
+    """`all_test` and `leak_free`, each with every metric and its interval.
+
+    Args:
+        images: The n test images.
+        probabilities: float64, (n, classes).
+        settings: The group `evaluate` of params.yaml.
+
+    Raises:
+        InputError: see `scores.headline_positions`.
+    """
+    groups = images.table["group"].to_numpy()
+    return {
+        headline: scores.metrics_with_intervals(
+            images.labels[chosen],
+            probabilities[chosen],
+            groups[chosen],
+            images.classes,
+            settings.bootstrap_samples,
+            settings.seed,
+        )
+        for headline, chosen in scores.headline_positions(images).items()
+    }
+
+
 def roc_records(images: dataset.Images, probabilities: np.ndarray) -> list[dict[str, Any]]:
     """The points of each class's one-vs-rest ROC curve."""
     from sklearn.metrics import roc_curve
 
-    records = []
-    for number, name in enumerate(images.classes):
-        false_alarms, hits, _ = roc_curve(images.labels == number, probabilities[:, number])
-        records += [
-            {"class": name, "false_positive_rate": float(x), "true_positive_rate": float(y)}
-            for x, y in zip(false_alarms, hits, strict=True)
-        ]
-    return records
+    return [
+        {"class": name, "false_positive_rate": float(x), "true_positive_rate": float(y)}
+        for number, name in enumerate(images.classes)
+        for x, y, _ in zip(
+            *roc_curve(images.labels == number, probabilities[:, number]), strict=True
+        )
+    ]
 
 
 def choose(correct: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Positions (int64) of wrong and correct images: half of either where there are enough."""
+    """Positions (int64) of misclassified, then of correctly classified images.
+
+    Half of either where there are enough.
+    """
     generator = np.random.default_rng(seed)
-    wrong, good = (generator.permutation(np.flatnonzero(correct == value)) for value in (0, 1))
-    wrong_count = min(len(wrong), max(count // 2, count - len(good)))
-    chosen_good = good[: count - wrong_count]
-    return np.concatenate([np.sort(wrong[:wrong_count]), np.sort(chosen_good)])
+    wrong, fine = (generator.permutation(np.flatnonzero(correct == value)) for value in (0, 1))
+    wrong = wrong[: max(count // 2, count - len(fine))]
+    return np.concatenate([np.sort(wrong), np.sort(fine[: count - len(wrong)])])
 
 
 def explain(
@@ -117,23 +145,12 @@ def main() -> None:
             f"{network.METADATA}: found the classes {metadata['classes']}, expected "
             f"{list(images.classes)}, as in {dataset.PROCESSED}. Run `dvc repro`."
         )
-    groups = images.table["group"].to_numpy()
     network.start(metadata["threads"])
     trained = network.load()
     probabilities = network.probabilities(trained, images.pixels)
     calibrated = temperature.scaled(probabilities, metadata["temperature"])
     provenance = metadata["provenance"]
-    results: dict[str, Any] = {
-        headline: scores.metrics_with_intervals(
-            images.labels[chosen],
-            probabilities[chosen],
-            groups[chosen],
-            images.classes,
-            settings.bootstrap_samples,
-            settings.seed,
-        )
-        for headline, chosen in scores.headline_positions(images).items()
-    }
+    results: dict[str, Any] = headlines(images, probabilities, settings)
     results["calibration"] = {
         "temperature": metadata["temperature"],
         "before": scores.calibration_metrics(images.labels, probabilities),

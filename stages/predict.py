@@ -20,11 +20,11 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.common import stage
+from stages.common.errors import InputError, shown
 from stages.intake import decode
 from stages.judging import gradcam
 from stages.learning import network, temperature
 from stages.learning.dataset import SIZE
-from stages.common.errors import InputError, shown
 
 _BATCH = 32
 _IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
@@ -34,9 +34,9 @@ def expand(given: Iterable[Path]) -> list[Path]:
     """The files given, and for each folder the image files below it, sorted.
 
     Hidden files (macOS writes a `._01.jpeg` beside 01.jpeg) are passed over. A folder in which
-    nothing is found stands for itself, so that it is named among what could not be read.
+    there is none stands for itself, so that it is named among what could not be read.
     """
-    found: list[Path] = []
+    expanded: list[Path] = []
     for path in given:
         inside = sorted(
             inner
@@ -45,8 +45,8 @@ def expand(given: Iterable[Path]) -> list[Path]:
             and not any(part.startswith(".") for part in inner.relative_to(path).parts)
             and inner.is_file()
         )
-        found += inside or [path]
-    return found
+        expanded += inside or [path]
+    return expanded
 
 
 def read_all(paths: Sequence[Path]) -> tuple[list[Path], np.ndarray, list[str]]:
@@ -86,13 +86,9 @@ def table(records: Sequence[dict[str, Any]], classes: Sequence[str]) -> Iterable
 
 
 def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[str]:
-    """Prints a line for each image; gives a message for each file that can't be read."""
+    """Prints a line per image; gives a message for each file that can't be read."""
     metadata = network.read_metadata()
     classes = metadata["classes"]
-    if not network.MODEL.is_file():
-        raise InputError(
-            f"{network.MODEL} is not there; the stage `train` writes it. Run `dvc repro`."
-        )
     if explain is not None:
         try:
             explain.mkdir(parents=True, exist_ok=True)
@@ -127,12 +123,11 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
         if explain is not None:
             labels = calibrated.argmax(axis=1)
             maps = gradcam.activations(trained, pixels, labels)
-            for number, path in enumerate(readable):
-                here = slice(number, number + 1)
+            for n, path in enumerate(readable):
                 # a name may have 255 bytes, and a letter up to four
-                target = explain / f"{start + number + 1:04d}-{path.name[:50]}.png"
-                title = shown(path.name)
-                gradcam.draw(pixels[here], maps[here], [classes[labels[number]]], title, target)
+                target = explain / f"{start + n + 1:04d}-{path.name[:50]}.png"
+                caption = [classes[labels[n]]]
+                gradcam.draw(pixels[n : n + 1], maps[n : n + 1], caption, shown(path.name), target)
     if not as_json and records:
         print("\n".join(table(records, classes)))
         print(f"\nData of the network: {metadata['provenance']['data']}. Not for diagnosis.")
@@ -156,12 +151,12 @@ def main() -> None:
         help=f"an image file ({', '.join(decode.FORMATS)}), or a folder to look for image files "
         "in; write -- before names that begin with a dash",
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON record a line")
+    parser.add_argument("--json", action="store_true", help="print a JSON record per line")
     parser.add_argument(
         "--explain",
         type=Path,
         metavar="FOLDER",
-        help="also write a Grad-CAM picture of each image there",
+        help="also write a Grad-CAM picture per image there",
     )
     chosen = parser.parse_args()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback

@@ -2,7 +2,7 @@
 
 Reads `data/processed` (uses "train" and "validation"). Writes `models/classifier.keras`,
 `models/classifier.json` (what `predict` needs beside the network: class names, temperature,
-provenance), `metrics/details/train.json` and `metrics/plots/history.json` (a record an epoch).
+provenance), `metrics/details/train.json` and `metrics/plots/history.json` (a record per epoch).
 """
 
 from pathlib import Path

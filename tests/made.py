@@ -30,7 +30,7 @@ def picture(seed: int, size: tuple[int, int] = (96, 80)) -> Image.Image:
 
 
 def deep(grey: Image.Image) -> Image.Image:
-    """A grey picture with 16 bits a pixel (mode I;16): 0 to 65535 for 0 to 255."""
+    """A grey picture with 16 bits per pixel (mode I;16): 0 to 65535 for 0 to 255."""
     return Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
 
 

@@ -13,10 +13,11 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from stages import evaluate, train
+from stages import baselines, evaluate, train
 from stages.common import files, params
-from stages.learning.dataset import INDEX_COLUMNS, Images
-from stages.intake.decode import FRAME, SIZE
+from stages.judging.baselines import FRAME
+from stages.learning.dataset import INDEX_COLUMNS, SIZE, Images
+from stages.learning.settings import Train
 
 REPOSITORY = Path(__file__).parents[1]
 CLASSES = ("Covid", "Normal", "Viral Pneumonia")
@@ -25,7 +26,7 @@ Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Picture:
-    """One image and what the table says of it; `label` is a position in CLASSES."""
+    """One image and its row in the table; `label` is a position in CLASSES."""
 
     use: str
     label: int
@@ -44,20 +45,20 @@ class Picture:
 
 
 def noise(generator: np.random.Generator, label: int) -> np.ndarray:
-    """Grey blocks that say nothing of the class; uint8, (SIZE, SIZE, 3)."""
+    """Grey blocks that are independent of the class; uint8, (SIZE, SIZE, 3)."""
     del label
     blocks = generator.integers(0, 256, (SIZE // 8, SIZE // 8), dtype=np.uint8)
     return np.repeat(np.kron(blocks, np.ones((8, 8), np.uint8))[..., None], 3, axis=2)
 
 
-def told_by_the_centre(generator: np.random.Generator, label: int) -> np.ndarray:
+def class_in_the_centre(generator: np.random.Generator, label: int) -> np.ndarray:
     """Noise with a grey middle that is the class's."""
     pixels = noise(generator, label)
     pixels[FRAME:-FRAME, FRAME:-FRAME] = (20, 120, 240)[label]
     return pixels
 
 
-def told_by_the_border(generator: np.random.Generator, label: int) -> np.ndarray:
+def class_in_the_border(generator: np.random.Generator, label: int) -> np.ndarray:
     """Noise with a grey margin that is the class's: a planted shortcut."""
     pixels = noise(generator, label)
     inner = pixels[FRAME:-FRAME, FRAME:-FRAME].copy()
@@ -67,7 +68,7 @@ def told_by_the_border(generator: np.random.Generator, label: int) -> np.ndarray
 
 
 def many(counts: Mapping[str, int], draw: Draw, seed: int = 0) -> list[Picture]:
-    """For each use so many pictures a class, no two of one group."""
+    """For each use so many pictures per class, no two of one group."""
     generator = np.random.default_rng(seed)
     labels = range(len(CLASSES))
     wanted = [
@@ -119,10 +120,11 @@ def settings_with(changes: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def training(**changes: Any) -> params.Train:
+def training(**changes: Any) -> Train:
     """The group `train` of params.yaml, with some values changed."""
     changed = {f"train.{name}": value for name, value in changes.items()}
-    return params.parse(settings_with(changed)).train
+    settings: Train = params.parse(settings_with(changed)).train
+    return settings
 
 
 def write(root: Path, pictures: Sequence[Picture], changes: Mapping[str, Any]) -> None:
@@ -141,7 +143,7 @@ def write(root: Path, pictures: Sequence[Picture], changes: Mapping[str, Any]) -
         [{"path": source, **facts} for source in sorted({row["source"] for row in rows})],
     )
     origin = {"source": "test", "data": "made for a test", "licence": "none", "files": len(rows)}
-    files.write_json(root / "data/raw/provenance.json", origin)
+    files.write_json(processed / "provenance.json", origin)
     files.write_text(root / "params.yaml", yaml.safe_dump(settings_with(changes)))
 
 
@@ -158,15 +160,19 @@ def _trained() -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory()
     root = Path(folder.name)
     counts = {"train": 14, "validation": 7, "test": 11}
-    pictures = many(counts, told_by_the_centre)
+    pictures = many(counts, class_in_the_centre)
     pictures += leaked_copies(pictures[:3])  # of the first class
     write(root, pictures, QUICK)
     with contextlib.chdir(root):
         train.main()
+        baselines.main()
         evaluate.main()
     return folder
 
 
 def trained_project() -> Path:
-    """A folder in which `train` and `evaluate` have run, once a test process; not to be changed."""
+    """A folder in which `train`, `baselines` and `evaluate` have run, once per test process.
+
+    It is not to be changed.
+    """
     return Path(_trained().name)

@@ -1,3 +1,6 @@
+import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -6,21 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, reject, settings
+import yaml
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import crossvalidate
 from stages.common import params
+from stages.common.errors import InputError
 from stages.learning import network
 from stages.learning.dataset import Images
-from stages.common.errors import InputError
+from stages.learning.settings import Train
 from tests import made_processed
-
-FIGURES = [
-    "loss",
-    "brier",
-    *(f"macro_{name}" for name in ("sensitivity", "specificity", "precision", "f1", "auroc")),
-]
 
 
 def set_of(group_sizes: Sequence[int], label_of_group: Sequence[int]) -> Images:
@@ -37,33 +36,20 @@ def numbers(images: Images) -> set[int]:
     return set(images.pixels[:, 0, 0, 0].tolist())
 
 
-def with_folds(count: int, share: float = 0.25) -> params.Params:
-    return params.parse(
-        made_processed.settings_with(
-            {
-                "crossvalidate.folds": list(range(1, count + 1)),
-                "preprocess.validation_share": share,
-            }
-        )
-    )
-
-
 @settings(max_examples=15, deadline=None)
 @given(
-    st.lists(st.integers(1, 3), min_size=30, max_size=45),
-    st.integers(2, 4),
+    st.lists(st.integers(1, 3), min_size=36, max_size=45),
+    st.integers(2, 3),
     st.integers(0, 2**32 - 1),
 )
 def test_the_folds_partition_the_images_and_no_group_crosses(
     group_sizes: Sequence[int], count: int, seed: int
 ) -> None:
+    # twelve groups per class: six or more outside of each fold, enough for four shares of them
     images = set_of(group_sizes, [number % 3 for number in range(len(group_sizes))])
     judged_in_all = []
     for fold in range(1, count + 1):
-        try:
-            train, stop, judged = crossvalidate.parts(images, with_folds(count), seed, fold)
-        except InputError:  # large groups of a small class can leave a share without it
-            reject()
+        train, stop, judged = crossvalidate.parts(images, count, 0.25, seed, fold)
         for part, other in ((train, stop), (train, judged), (stop, judged)):
             assert not numbers(part) & numbers(other)
             assert not set(part.table["group"]) & set(other.table["group"])
@@ -79,7 +65,7 @@ def test_the_folds_are_stratified_and_another_seed_deals_anew() -> None:
     images = set_of([1] * 90, [0] * 45 + [1] * 30 + [2] * 15)
     deals = []
     for seed in (0, 0, 1):
-        train, stop, judged = crossvalidate.parts(images, with_folds(3), seed, 1)
+        train, stop, judged = crossvalidate.parts(images, 3, 0.25, seed, 1)
         assert np.bincount(judged.labels).tolist() == [15, 10, 5]
         assert len(stop) == pytest.approx(60 / 4, abs=1)
         deals.append((numbers(train), numbers(stop), numbers(judged)))
@@ -91,93 +77,246 @@ def test_the_folds_are_stratified_and_another_seed_deals_anew() -> None:
 def test_a_class_with_too_few_radiographs_is_named() -> None:
     images = set_of([5] * 8, [0, 0, 0, 1, 1, 1, 2, 2])
     with pytest.raises(InputError, match=r"'Viral Pneumonia': found 2 .* at least 3"):
-        crossvalidate.parts(images, with_folds(3), 0, 1)
+        crossvalidate.parts(images, 3, 0.25, 0, 1)
 
 
-def test_every_headline_figure_is_judged() -> None:
-    images = set_of([1] * 6, [0, 0, 1, 1, 2, 2])
-    said = np.full((6, 3), 0.1)
-    said[np.arange(6), images.labels] = 0.8
-    found = crossvalidate.judge(images, said)
-    assert list(found) == ["accuracy", *FIGURES]
-    assert found["accuracy"] == found["macro_auroc"] == 1
-    assert found["loss"] == pytest.approx(-np.log(0.8))
+CHANGES = {
+    "crossvalidate.folds": 2,
+    "crossvalidate.seeds": [0, 3],
+    "crossvalidate.epochs": 2,
+    "train.batch_size": 6,
+    "train.learning_rate": 0.001,
+}
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pictures = made_processed.many(
-        {"train": 9, "validation": 3, "test": 4}, made_processed.told_by_the_centre
+        {"train": 9, "validation": 3, "test": 4}, made_processed.class_in_the_centre
     )
-    changes = {
-        "crossvalidate.folds": [1, 2],
-        "crossvalidate.seeds": [0, 3],
-        "crossvalidate.epochs": 2,
-        "train.batch_size": 6,
-        "train.learning_rate": 0.001,
-    }
-    made_processed.write(tmp_path, pictures, changes)
+    made_processed.write(tmp_path, pictures, CHANGES)
+    shutil.rmtree(tmp_path / "data/processed/test")  # these images are not even read
+    for name in ("dvc.yaml", "requirements.txt"):
+        shutil.copy(made_processed.REPOSITORY / name, tmp_path)
+    for name in ("common", "learning"):
+        shutil.copytree(made_processed.REPOSITORY / "stages" / name, tmp_path / "stages" / name)
+    shutil.copy(made_processed.REPOSITORY / "stages/crossvalidate.py", tmp_path / "stages")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize(("seed", "fold", "wrong"), [(0, 3, "fold"), (1, 1, "seed")])
-def test_a_fold_or_seed_that_is_not_in_the_parameters_is_refused(
-    seed: int, fold: int, wrong: str
+def details() -> Any:
+    return json.loads(crossvalidate.DETAILS.read_text("utf-8"))
+
+
+# --------------------------------------------------------------------------------- finished folds
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Without TensorFlow: what was trained, by its label; every answer is certain of Covid."""
+    trained: list[str] = []
+
+    def fit(train: Images, validation: Images, training: Train, label: str) -> Any:
+        assert len(train) >= len(validation) > 0
+        trained.append(label)
+        return None, [{"epoch": 1}] * training.epochs, 1
+
+    def probabilities(_: object, pixels: np.ndarray) -> np.ndarray:
+        return np.tile([1.0, 0.0, 0.0], (len(pixels), 1))
+
+    monkeypatch.setattr(network, "start", lambda _: None)
+    monkeypatch.setattr(network, "fit", fit)
+    monkeypatch.setattr(network, "probabilities", probabilities)
+    return trained
+
+
+ALL_FOUR = ["seed 0 fold 1", "seed 0 fold 2", "seed 3 fold 1", "seed 3 fold 2"]
+
+
+def change(project: Path, **values: Any) -> None:
+    """Writes params.yaml anew, with dots in the keys as double underscores."""
+    changed = {key.replace("__", "."): value for key, value in values.items()}
+    text = yaml.safe_dump(made_processed.settings_with(CHANGES | changed))
+    (project / "params.yaml").write_text(text)
+
+
+def test_every_training_image_is_predicted_once_per_seed(project: Path, fits: list[str]) -> None:
+    crossvalidate.main()
+    assert fits == ALL_FOUR
+    result = details()
+    assert list(result) == ["data", "folds"]
+    assert result["data"] == "made for a test"
+    assert [(fold["seed"], fold["fold"]) for fold in result["folds"]] == [
+        (0, 1),
+        (0, 2),
+        (3, 1),
+        (3, 2),
+    ]
+    lines = (project / "data/processed/index.csv").read_text("utf-8").splitlines()[1:]
+    trained_on = sorted(line.split(",")[1] for line in lines if ",test," not in line)
+    assert len(trained_on) == 36
+    for seed in (0, 3):
+        predicted = [
+            record["file"]
+            for fold in result["folds"]
+            if fold["seed"] == seed
+            for record in fold["predictions"]
+        ]
+        assert sorted(predicted) == trained_on
+    deals = [{record["file"] for record in fold["predictions"]} for fold in result["folds"]]
+    assert deals[0] not in deals[2:]  # another seed deals anew
+
+
+def test_finished_folds_are_kept_and_used_again(project: Path, fits: list[str]) -> None:
+    crossvalidate.main()
+    before = crossvalidate.DETAILS.read_bytes()
+    shutil.rmtree(project / "metrics")
+    crossvalidate.main()
+    assert fits == ALL_FOUR
+    assert crossvalidate.DETAILS.read_bytes() == before
+    change(project, crossvalidate__seeds=[3, 7])
+    crossvalidate.main()
+    assert fits[4:] == ["seed 7 fold 1", "seed 7 fold 2"]
+    assert [fold["seed"] for fold in details()["folds"]] == [3, 3, 7, 7]
+
+
+def append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"\n")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requirements.txt",
+        "stages/crossvalidate.py",
+        "stages/learning/network.py",
+        "stages/learning/new.py",
+        "stages/common/files.py",
+        "data/processed/train/Covid/0000.jpeg.png",
+        "data/processed/provenance.json",
+    ],
+)
+def test_another_input_runs_every_fold_again(project: Path, fits: list[str], name: str) -> None:
+    crossvalidate.main()
+    append(project / name)
+    crossvalidate.main()
+    assert fits == ALL_FOUR * 2
+
+
+@pytest.mark.parametrize("name", ["README.md", "stages/judging/scores.py", "stages/learning/a.pyc"])
+def test_what_is_no_input_runs_none_again(project: Path, fits: list[str], name: str) -> None:
+    crossvalidate.main()
+    (project / name).parent.mkdir(exist_ok=True)
+    append(project / name)
+    crossvalidate.main()
+    assert fits == ALL_FOUR
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "again"),
+    [
+        ("crossvalidate__epochs", 1, True),
+        ("crossvalidate__folds", 3, True),
+        ("preprocess__validation_share", 0.5, True),
+        ("train__learning_rate", 0.01, True),
+        ("train__monitor", "val_loss", True),
+        ("train__patience", 1, True),
+        ("train__threads", 1, True),
+        ("train__epochs", 49, False),  # the lesser of the two counts, and that is still 2
+        ("train__seed", 5, False),  # crossvalidate.seeds takes its place
+        ("evaluate__seed", 5, False),
+    ],
+)
+def test_another_parameter_runs_every_fold_again(
+    project: Path, fits: list[str], key: str, value: Any, again: bool
 ) -> None:
-    with pytest.raises(InputError, match=f"--{wrong}: found .*{wrong}s in params.yaml"):
-        crossvalidate.run_fold(seed, fold)
+    crossvalidate.main()
+    change(project, **{key: value})
+    crossvalidate.main()
+    assert (len(fits) > 4) == again
 
 
-def test_help_is_quick_to_come_by() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.crossvalidate", "--help"],
-        cwd=made_processed.REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "--seed SEED" in done.stdout
-    assert "one of crossvalidate.folds" in done.stdout
+def test_killed_between_folds_it_goes_on_where_it_was(
+    project: Path, fits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = network.fit
+
+    def killed(*arguments: Any) -> Any:
+        if len(fits) == 2:
+            raise KeyboardInterrupt
+        return fit(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "fit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            crossvalidate.main()
+    assert not crossvalidate.DETAILS.exists()
+    assert len(list(crossvalidate.KEPT.iterdir())) == 2
+    crossvalidate.main()
+    assert fits == ALL_FOUR
+
+
+def test_under_the_original_protocol_the_validation_images_are_left_out(
+    project: Path, fits: list[str]
+) -> None:
+    # they are the test images there
+    change(project, preprocess__validation="original", preprocess__validation_share=0.25)
+    crossvalidate.main()
+    assert sum(len(fold["predictions"]) for fold in details()["folds"]) == 2 * 27
+    assert fits == ALL_FOUR
+
+
+# ------------------------------------------------------------------------------- the real network
+
+ALONE = """
+import json, sys
+from stages import crossvalidate
+from stages.common import params
+from stages.learning import dataset, network
+from stages.learning.settings import Train
+training = params.load(Train).model_copy(update={"seed": 3, "epochs": 2})
+network.start(training.threads)
+images = dataset.load(["train", "validation"])
+json.dump(crossvalidate.run_fold(images, 2, 0.2, training, 2), sys.stdout)
+"""
 
 
 @pytest.mark.tensorflow
-def test_a_fold_is_trained_as_train_does_and_judged_on_images_it_never_met(
+def test_a_fold_is_trained_as_train_does_and_is_the_same_alone_in_a_process(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(36, 48):  # the test images are not even read
-        (picture,) = (project / "data/processed/test").rglob(f"{number:04d}.jpeg.png")
-        picture.unlink()
     met = []
     fit = network.fit
 
-    def watched(train: Images, validation: Images, training: params.Train, label: str) -> Any:
+    def watched(train: Images, validation: Images, training: Train, label: str) -> Any:
         met.append((train, validation, training))
         return fit(train, validation, training, label)
 
     monkeypatch.setattr(network, "fit", watched)
-    record = crossvalidate.run_fold(0, 1)
-    again = crossvalidate.run_fold(0, 1)
-    other_fold = crossvalidate.run_fold(0, 2)
-    assert record == again
-    assert list(record) == [
-        "provenance",
-        "seed",
-        "fold",
-        "images",
-        "epochs",
-        "kept_epoch",
-        "accuracy",
-        *FIGURES,
-    ]
-    assert record["provenance"] == {"data": "made for a test"}
-    assert (record["seed"], record["fold"], record["epochs"]) == (0, 1, 2)
-    assert record["images"] + other_fold["images"] == 36
-    right = record["accuracy"] * record["images"]
-    assert right == pytest.approx(round(right))
-    train, validation, training = met[0]
-    assert set(train.table["use"]) | set(validation.table["use"]) == {"train", "validation"}
-    assert len(train) + len(validation) + record["images"] == 36
-    settings = params.load().train
-    assert training == settings.model_copy(update={"epochs": 2})
+    crossvalidate.main()
+    records = details()["folds"]
+    train_settings = params.load(Train)
+    for (train, validation, training), record in zip(met, records, strict=True):
+        judged = {one["file"] for one in record["predictions"]}
+        seen = {*train.table["source"], *validation.table["source"]}
+        assert not seen & judged
+        assert len(seen) + len(judged) == 36
+        changes = {"epochs": 2, "seed": record["seed"]}
+        assert training == train_settings.model_copy(update=changes)
+        assert list(record) == ["seed", "fold", "epochs", "kept_epoch", "predictions"]
+        assert record["epochs"] == 2
+        for one in record["predictions"]:
+            values = [one[f"probability {name}"] for name in made_processed.CLASSES]
+            assert sum(values) == pytest.approx(1)
+            assert one["predicted"] == made_processed.CLASSES[int(np.argmax(values))]
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE],
+        env=os.environ | {"PYTHONPATH": str(made_processed.REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert json.loads(done.stdout) == records[3]  # which was the last of four here

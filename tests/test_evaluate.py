@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from sklearn import metrics
 
 from stages import baselines, evaluate, train
 from stages.common import params
-from stages.judging import calibration, scores
-from stages.learning import dataset, network
 from stages.common.errors import InputError
+from stages.judging import scores
+from stages.judging.settings import Evaluate
+from stages.learning import dataset, network, temperature
 from tests import made_processed
 
 
@@ -21,57 +23,90 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-def evaluation(**changes: Any) -> params.Evaluate:
+RESULTS = evaluate.DETAILS / "evaluate.json"
+
+
+def evaluation(**changes: Any) -> Evaluate:
     changed = {f"evaluate.{name}": value for name, value in changes.items()}
-    return params.parse(made_processed.settings_with(changed)).evaluate
+    settings: Evaluate = params.parse(made_processed.settings_with(changed)).evaluate
+    return settings
 
 
 def test_a_class_that_is_all_leaked_is_named() -> None:
     test = made_processed.many({"test": 3}, made_processed.noise)
     leaked = made_processed.leaked_copies(test[3:6])
     images = made_processed.images_of([*test[:3], *leaked, *test[6:]])
-    said = np.full((9, 3), 1 / 3)
+    probabilities = np.full((9, 3), 1 / 3)
     with pytest.raises(InputError, match=r"class 'Normal': every test image has a copy"):
-        evaluate.headlines(images, said, evaluation(bootstrap_samples=100))
+        evaluate.headlines(images, probabilities, evaluation(bootstrap_samples=100))
 
 
 def test_two_headlines_on_their_own_images() -> None:
     test = made_processed.many({"test": 4}, made_processed.noise)
     leaked = made_processed.leaked_copies(test[:2])
     images = made_processed.images_of([*leaked, *test[2:], *test[11:]])  # the last stands twice
-    said = np.eye(3)[images.labels] * 0.7 + 0.1
-    said[:2] = np.roll(said[:2], 1, axis=1)  # wrong on the leaked ones
-    found = evaluate.headlines(images, said, evaluation(bootstrap_samples=100))
-    assert list(found) == ["published", "leak_free"]
-    assert (found["published"]["images"], found["leak_free"]["images"]) == (13, 10)
-    assert found["published"]["accuracy"] == pytest.approx(11 / 13)
-    assert found["leak_free"]["accuracy"] == 1
-    assert found["leak_free"]["classes"]["Covid"]["images"] == 2
-    assert found["leak_free"]["intervals"]["accuracy"] == scores.wilson(10, 10)
+    probabilities = np.eye(3)[images.labels] * 0.7 + 0.1
+    probabilities[:2] = np.roll(probabilities[:2], 1, axis=1)  # wrong on the leaked ones
+    results = evaluate.headlines(images, probabilities, evaluation(bootstrap_samples=100))
+    assert list(results) == ["all_test", "leak_free"]
+    assert (results["all_test"]["images"], results["leak_free"]["images"]) == (13, 10)
+    assert results["all_test"]["accuracy"] == pytest.approx(11 / 13)
+    assert results["leak_free"]["accuracy"] == 1
+    assert results["leak_free"]["classes"]["Covid"]["images"] == 2
+    assert results["leak_free"]["intervals"]["accuracy"] == scores.wilson(10, 10)
+
+
+def test_dvc_shows_nine_numbers_to_four_places() -> None:
+    provenance = {"data": "made for a test", "protocol": "holdout"}
+    judged = {"accuracy": 0.123456, "accuracy_low": 0.01239, "accuracy_high": 0.98765}
+    training = {"accuracy": 1.0, "loss": 0.000049, "val_accuracy": 0.5, "val_loss": 12.34567}
+    of_baselines = {
+        name: {"all_test": {"accuracy": accuracy}, "leak_free": {"accuracy": 1.0}}
+        for name, accuracy in (("border", 0.33333), ("low_resolution", 0.66666), ("last", 0.1))
+    }
+    metrics = evaluate.headline_metrics(
+        {"all_test": judged, "leak_free": {"accuracy": 0.77777}},
+        {"provenance": provenance, **training},
+        {"provenance": provenance, **of_baselines},
+    )
+    assert metrics == {
+        "provenance": ["made for a test", "holdout"],
+        "acc": 0.1235,
+        "acc_low": 0.0124,
+        "acc_high": 0.9877,
+        "leak_free": 0.7778,
+        "baseline": 0.6667,
+        "train_acc": 1.0,
+        "train_loss": 0.0,
+        "val_acc": 0.5,
+        "val_loss": 12.3457,
+    }
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right", "count", "expected_wrong"),
+    ("wrong", "correct", "count", "expected_wrong"),
     [(10, 50, 12, 6), (2, 50, 12, 2), (50, 3, 12, 9), (0, 9, 4, 0), (9, 0, 4, 4), (2, 3, 12, 2)],
 )
-def test_right_and_wrong_images_are_chosen_by_seed(
-    wrong: int, right: int, count: int, expected_wrong: int
+def test_correct_and_wrong_images_are_chosen_by_seed(
+    wrong: int, correct: int, count: int, expected_wrong: int
 ) -> None:
-    told_right = np.array([False] * wrong + [True] * right)
-    np.random.default_rng(0).shuffle(told_right)
-    chosen = evaluate.choose(told_right, count, 0)
-    assert len(chosen) == len(set(chosen.tolist())) == min(count, wrong + right)
-    assert (~told_right[chosen]).sum() == expected_wrong
-    assert chosen.tolist() == evaluate.choose(told_right, count, 0).tolist()
-    if wrong + right > 2 * count:
-        assert chosen.tolist() != evaluate.choose(told_right, count, 1).tolist()
+    classified = np.array([False] * wrong + [True] * correct)
+    np.random.default_rng(0).shuffle(classified)
+    chosen = evaluate.choose(classified, count, 0)
+    assert len(chosen) == len(set(chosen.tolist())) == min(count, wrong + correct)
+    assert classified[chosen].tolist() == [False] * expected_wrong + [True] * (
+        len(chosen) - expected_wrong
+    )
+    assert chosen.tolist() == evaluate.choose(classified, count, 0).tolist()
+    if wrong + correct > 2 * count:
+        assert chosen.tolist() != evaluate.choose(classified, count, 1).tolist()
 
 
 def test_roc_points_enclose_the_area_that_is_reported() -> None:
     images = made_processed.images_of(made_processed.many({"test": 9}, made_processed.noise))
-    said = np.random.default_rng(0).dirichlet([1, 1, 1], 27)
-    records = evaluate.roc_records(images, said)
-    areas = scores.point_figures(images.labels, said)["auroc"]
+    probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 27)
+    records = evaluate.roc_records(images, probabilities)
+    areas = scores.point_metrics(images.labels, probabilities)["auroc"]
     for number, name in enumerate(made_processed.CLASSES):
         of_class = [record for record in records if record["class"] == name]
         x = [record["false_positive_rate"] for record in of_class]
@@ -86,62 +121,72 @@ class TestTrained:
     def _project(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(made_processed.trained_project())
 
-    def test_the_metrics_file(self) -> None:
-        found = read(evaluate.METRICS)
-        assert list(found) == ["provenance", "published", "leak_free", "calibration", "gradcam"]
-        assert found["provenance"] == read(train.METRICS)["provenance"]
-        assert (found["published"]["images"], found["leak_free"]["images"]) == (36, 33)
-        for headline in ("published", "leak_free"):
-            figures = found[headline]
-            assert set(figures["classes"]) == set(made_processed.CLASSES)
-            for name in ("accuracy", "loss", "brier", "macro_auroc", "macro_sensitivity"):
-                low, high = figures["intervals"][name]
-                assert low <= figures[name] <= high
-        assert set(found["gradcam"]) == {
-            "images_with_activation",
-            "outside_chest_share",
-            "outside_chest_share_if_uniform",
-        }
-        assert 0 <= found["gradcam"]["images_with_activation"] <= found["published"]["images"]
-        assert 0 <= found["gradcam"]["outside_chest_share"] <= 1
+    def test_the_metrics_that_dvc_shows(self) -> None:
+        metrics, results = read(evaluate.METRICS), read(RESULTS)
+        training, all_baselines = read(train.DETAILS), read(baselines.DETAILS)
+        assert metrics == evaluate.headline_metrics(results, training, all_baselines)
+        assert metrics["provenance"] == ["made for a test", "holdout"]
+        assert metrics["acc"] == round(results["all_test"]["accuracy"], 4)
+        assert metrics["train_loss"] == round(training["loss"], 4)
+        text = evaluate.METRICS.read_text("utf-8")
+        assert len(re.findall(r"-?\d+\.\d+", text)) == 9  # and of more than 14, none can be read
 
-    def test_the_figures_follow_from_the_predictions(self) -> None:
-        records, published = read(evaluate.PREDICTIONS), read(evaluate.METRICS)["published"]
+    def test_the_details(self) -> None:
+        results = read(RESULTS)
+        assert list(results) == ["provenance", "all_test", "leak_free", "calibration", "gradcam"]
+        assert results["provenance"] == read(train.DETAILS)["provenance"]
+        assert (results["all_test"]["images"], results["leak_free"]["images"]) == (36, 33)
+        for headline in ("all_test", "leak_free"):
+            result = results[headline]
+            assert set(result["classes"]) == set(made_processed.CLASSES)
+            for name in ("accuracy", "loss", "brier", "macro_auroc", "macro_sensitivity"):
+                low, high = result["intervals"][name]
+                assert low <= result[name] <= high
+        assert set(results["gradcam"]) == {
+            "images_with_activation",
+            "outside_centre_share",
+            "outside_centre_share_if_uniform",
+        }
+        assert 0 <= results["gradcam"]["images_with_activation"] <= results["all_test"]["images"]
+        assert 0 <= results["gradcam"]["outside_centre_share"] <= 1
+
+    def test_the_metrics_follow_from_the_predictions(self) -> None:
+        records, result = read(evaluate.PLOTS / "predictions.json"), read(RESULTS)["all_test"]
         classes = made_processed.CLASSES
         columns = [f"probability {name}" for name in classes]
-        said = np.array([[record[column] for column in columns] for record in records])
+        probabilities = np.array([[record[column] for column in columns] for record in records])
         actual = [record["actual"] for record in records]
         predicted = [record["predicted"] for record in records]
-        assert [classes[n] for n in said.argmax(axis=1)] == predicted
-        assert said.sum(axis=1) == pytest.approx(1)
+        assert [classes[n] for n in probabilities.argmax(axis=1)] == predicted
+        assert probabilities.sum(axis=1) == pytest.approx(1)
         report = metrics.classification_report(
             actual, predicted, labels=classes, output_dict=True, zero_division=0
         )
-        assert published["accuracy"] == pytest.approx(metrics.accuracy_score(actual, predicted))
-        assert published["loss"] == pytest.approx(metrics.log_loss(actual, said))
+        assert result["accuracy"] == pytest.approx(metrics.accuracy_score(actual, predicted))
+        assert result["loss"] == pytest.approx(metrics.log_loss(actual, probabilities))
         for name in classes:
-            assert published["classes"][name]["sensitivity"] == report[name]["recall"]
-            assert published["classes"][name]["f1"] == pytest.approx(report[name]["f1-score"])
-        assert published["macro_precision"] == pytest.approx(report["macro avg"]["precision"])
+            assert result["classes"][name]["sensitivity"] == report[name]["recall"]
+            assert result["classes"][name]["f1"] == pytest.approx(report[name]["f1-score"])
+        assert result["macro_precision"] == pytest.approx(report["macro avg"]["precision"])
         assert sum(record["leaked"] for record in records) == 3
         assert records[0]["file"] == dataset.read_index().query("use == 'test'")["source"].iloc[0]
 
     def test_calibration_before_and_after(self) -> None:
-        found, companion = read(evaluate.METRICS)["calibration"], network.read_companion()
-        assert found["temperature"] == companion["temperature"]
-        network.start(0, 2)
+        result, metadata = read(RESULTS)["calibration"], network.read_metadata()
+        assert result["temperature"] == metadata["temperature"]
+        network.start(2)
         images = dataset.load(["test"])
-        said = network.probabilities(network.load(), images.pixels)
-        assert found["before"] == scores.calibration_figures(images.labels, said)
-        after = calibration.scaled(said, companion["temperature"])
-        assert found["after"] == scores.calibration_figures(images.labels, after)
-        assert found["after"] != found["before"]
-        records = read(evaluate.RELIABILITY)
+        probabilities = network.probabilities(network.load(), images.pixels)
+        assert result["before"] == scores.calibration_metrics(images.labels, probabilities)
+        after = temperature.scaled(probabilities, metadata["temperature"])
+        assert result["after"] == scores.calibration_metrics(images.labels, after)
+        assert result["after"] != result["before"]
+        records = read(evaluate.PLOTS / "reliability.json")
         for when in ("before", "after"):
             of_it = [record for record in records if record["temperature"] == when]
             assert sum(record["images"] for record in of_it) == 36
 
-    def test_the_grad_cam_figure_is_a_picture_of_some_size(self) -> None:
+    def test_the_grad_cam_picture_is_of_some_size(self) -> None:
         with Image.open(evaluate.GRADCAM) as image:
             assert image.format == "PNG"
             assert image.width > 1200
@@ -150,9 +195,8 @@ class TestTrained:
     def test_it_gives_the_same_bytes_again(self) -> None:
         paths = [
             evaluate.METRICS,
-            evaluate.PREDICTIONS,
-            evaluate.ROC,
-            evaluate.RELIABILITY,
+            RESULTS,
+            *(evaluate.PLOTS / f"{name}.json" for name in ("predictions", "roc", "reliability")),
             evaluate.GRADCAM,
         ]
         before = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
@@ -166,14 +210,14 @@ def run(
     pictures: Sequence[made_processed.Picture],
     changes: Any,
 ) -> Any:
-    """Runs `train`, `evaluate` and `shortcuts`; gives the two metrics of the test images."""
+    """Runs `train`, `baselines` and `evaluate`; gives the details of the latter and the former."""
     quick = made_processed.QUICK | {"evaluate.gradcam_images": 1}
     made_processed.write(root, pictures, quick | changes)
     monkeypatch.chdir(root)
     train.main()
+    baselines.main()
     evaluate.main()
-    shortcuts.main()
-    return read(evaluate.METRICS), read(shortcuts.METRICS)
+    return read(RESULTS), read(baselines.DETAILS)
 
 
 @pytest.mark.tensorflow
@@ -183,9 +227,9 @@ def test_another_set_of_classes_than_the_model_has_is_refused(
     made_processed.write(
         tmp_path, made_processed.many({"test": 1}, made_processed.noise), made_processed.QUICK
     )
-    companion = {"classes": ["Normal", "Tuberculosis"], "temperature": 1.0, "provenance": {}}
+    metadata = {"classes": ["Normal", "Tuberculosis"], "temperature": 1.0, "provenance": {}}
     (tmp_path / "models").mkdir()
-    (tmp_path / "models/classifier.json").write_text(json.dumps(companion), "utf-8")
+    (tmp_path / "models/classifier.json").write_text(json.dumps(metadata), "utf-8")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"classifier\.json: found the classes \['Normal', 'Tub"):
         evaluate.main()
@@ -193,15 +237,15 @@ def test_another_set_of_classes_than_the_model_has_is_refused(
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("planted", [True, False])
-def test_a_class_written_into_the_border_is_exposed_by_the_shortcuts(
+def test_a_class_written_into_the_border_is_exposed_by_the_baselines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: bool
 ) -> None:
-    draw = made_processed.told_by_the_border if planted else made_processed.told_by_the_centre
+    draw = made_processed.class_in_the_border if planted else made_processed.class_in_the_centre
     pictures = made_processed.many({"train": 16, "validation": 5, "test": 12}, draw)
-    test, found = run(tmp_path, monkeypatch, pictures, {"train.epochs": 3})
-    # the network's own figures look equally good on either set
+    test, judged = run(tmp_path, monkeypatch, pictures, {"train.epochs": 3})
+    # the network's own metrics look equally good on either set
     assert test["leak_free"]["accuracy"] >= 0.9
-    border, majority = (found[name]["leak_free"] for name in ("border", "majority_class"))
+    border, majority = (judged[name]["leak_free"] for name in ("border", "majority_class"))
     assert majority["accuracy"] == pytest.approx(1 / 3)
     if planted:
         assert border["accuracy"] >= 0.95
@@ -211,17 +255,17 @@ def test_a_class_written_into_the_border_is_exposed_by_the_shortcuts(
 
 
 @pytest.mark.tensorflow
-def test_a_planted_leak_shows_in_leak_free_and_not_in_published(
+def test_a_planted_leak_shows_in_leak_free_and_not_in_all_test(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # pictures that say nothing of the class: only one that was learnt by heart is told right
+    # pictures that say nothing of the class: only what was learnt by heart is classified correctly
     pictures = made_processed.many({"train": 12, "validation": 4, "test": 5}, made_processed.noise)
     learnt = made_processed.leaked_copies([p for p in pictures if p.use == "train"])
     changes = {"train.epochs": 8, "train.weights": "last", "train.batch_size": 6}
     changes["train.learning_rate"] = 0.002
     test, _ = run(tmp_path, monkeypatch, pictures + learnt, changes)
-    published, leak_free = test["published"], test["leak_free"]
-    assert (published["images"], leak_free["images"]) == (51, 15)
-    assert published["accuracy"] >= 0.75
+    all_test, leak_free = test["all_test"], test["leak_free"]
+    assert (all_test["images"], leak_free["images"]) == (51, 15)
+    assert all_test["accuracy"] >= 0.75
     assert leak_free["accuracy"] <= 0.6
-    assert published["accuracy_low"] > leak_free["accuracy"]
+    assert all_test["accuracy_low"] > leak_free["accuracy"]

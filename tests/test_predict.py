@@ -13,10 +13,9 @@ from PIL import Image
 
 from stages import evaluate, predict
 from stages.common import stage
-from stages.intake import decode
-from stages.judging import calibration
-from stages.learning import network
 from stages.common.errors import InputError
+from stages.intake import decode
+from stages.learning import network, temperature
 from tests import made_processed
 
 Call = Callable[..., tuple[int, str, str]]
@@ -24,7 +23,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 def picture(path: Path, label: int = 0, size: tuple[int, int] = (300, 260)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = made_processed.told_by_the_centre(np.random.default_rng(label), label)
+    pixels = made_processed.class_in_the_centre(np.random.default_rng(label), label)
     Image.fromarray(pixels).resize(size).save(path, format="PNG")
     return path
 
@@ -55,7 +54,7 @@ def test_files_are_taken_as_given_and_folders_searched(tmp_path: Path) -> None:
     assert predict.expand([tmp_path / "empty"]) == [tmp_path / "empty"]
 
 
-def test_what_cannot_be_read_is_told_of_and_the_rest_decoded(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_named_and_the_rest_decoded(tmp_path: Path) -> None:
     good = [picture(tmp_path / f"{number}.png", number) for number in range(2)]
     text = tmp_path / "text.jpg"
     text.write_text("no image", "utf-8")
@@ -66,7 +65,7 @@ def test_what_cannot_be_read_is_told_of_and_the_rest_decoded(tmp_path: Path) -> 
     assert readable == good
     assert pixels.shape == (2, 200, 200, 3)
     assert pixels.dtype == np.uint8
-    assert np.array_equal(pixels[1], np.asarray(images.for_network(good[1])))
+    assert np.array_equal(pixels[1], np.asarray(decode.resized(good[1], 200)))
     assert len(faults) == 3
     assert "miss\\ning.png: it can't be read (No such file or directory)" in faults[0]
     assert "text.jpg: it is text, not an image" in faults[1]
@@ -74,7 +73,7 @@ def test_what_cannot_be_read_is_told_of_and_the_rest_decoded(tmp_path: Path) -> 
     assert predict.read_all([])[1].shape == (0, 200, 200, 3)
 
 
-def test_the_table_keeps_to_a_line_a_file() -> None:
+def test_the_table_has_one_line_per_file() -> None:
     classes = ("Covid", "Viral Pneumonia")
     records = [
         {"file": name, "class": label, "probabilities": {"Covid": 0.25, "Viral Pneumonia": 0.75}}
@@ -95,7 +94,7 @@ def test_help_says_what_it_takes() -> None:
         assert word in " ".join(done.stdout.split()), word
 
 
-def test_a_missing_model_is_told_of_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_model_is_named_in_one_line(tmp_path: Path) -> None:
     done = run(picture(tmp_path / "a.png"), cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("predict: models/classifier.json is not there")
@@ -116,7 +115,7 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_missing_file_is_told_of_before_the_network_is_started(no_network: Path) -> None:
+def test_a_missing_file_is_named_before_the_network_is_started(no_network: Path) -> None:
     faults = predict.predict([Path("missing.png")], as_json=False, explain=None)
     assert faults == ["missing.png: it can't be read (No such file or directory)"]
 
@@ -151,29 +150,29 @@ class TestTrained:
                 status = 1 if isinstance(end.code, str) else int(end.code or 0)
                 if isinstance(end.code, str):
                     print(end.code, file=sys.stderr)
-            said = capsys.readouterr()
-            return status, said.out, said.err
+            printed = capsys.readouterr()
+            return status, printed.out, printed.err
 
         return call
 
     def test_the_probabilities_are_those_of_evaluate(self, call: Call) -> None:
-        records = json.loads(evaluate.PREDICTIONS.read_text("utf-8"))
-        temperature = network.read_companion()["temperature"]
+        records = json.loads((evaluate.PLOTS / "predictions.json").read_text("utf-8"))
+        fitted = network.read_metadata()["temperature"]
         status, out, err = call("--json", "data/processed/test")
         assert (status, err) == (0, "")
-        found = [json.loads(line) for line in out.splitlines()]
-        assert len(found) == len(records) == 36
-        by_name = {Path(one["file"]).name.removesuffix(".png"): one for one in found}
+        lines = [json.loads(line) for line in out.splitlines()]
+        assert len(lines) == len(records) == 36
+        by_name = {Path(one["file"]).name.removesuffix(".png"): one for one in lines}
         for record in records:
             mine = by_name[Path(record["file"]).name]
             raw = np.array([[record[f"probability {name}"] for name in made_processed.CLASSES]])
             assert list(mine["probabilities"]) == list(made_processed.CLASSES)
             assert list(mine["probabilities"].values()) == (
-                calibration.scaled(raw, temperature)[0].tolist()
+                temperature.scaled(raw, fitted)[0].tolist()
             )
             assert mine["class"] == record["predicted"]
 
-    def test_one_file_alone_gets_the_same_and_the_right_class(
+    def test_one_file_alone_gets_the_same_and_the_correct_class(
         self, call: Call, tmp_path: Path
     ) -> None:
         files = [picture(tmp_path / f"{label}.png", label) for label in range(3)]
@@ -226,12 +225,12 @@ class TestTrained:
         status, out, err = call("--json", "--explain", "why/so", "--", *names)
         assert (status, err) == (0, "")
         assert [json.loads(line)["file"] for line in out.splitlines()] == names
-        figures = sorted((tmp_path / "why/so").iterdir())
-        assert len(figures) == 6
-        assert [figure.name[:5] for figure in figures] == [f"000{n}-" for n in range(1, 7)]
-        assert figures[1].name == "0002-a b.png.png"
-        for figure in figures:
-            with Image.open(figure) as image:
+        pictures = sorted((tmp_path / "why/so").iterdir())
+        assert len(pictures) == 6
+        assert [path.name[:5] for path in pictures] == [f"000{n}-" for n in range(1, 7)]
+        assert pictures[1].name == "0002-a b.png.png"
+        for path in pictures:
+            with Image.open(path) as image:
                 assert image.format == "PNG"
         status, out, _ = call("--", *names)
         assert status == 0

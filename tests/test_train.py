@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from stages import train
-from stages.judging import calibration
-from stages.learning import dataset, network
 from stages.common.errors import InputError
+from stages.learning import dataset, network, temperature
 from tests import made_processed
 
 pytestmark = pytest.mark.tensorflow
@@ -22,7 +21,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pictures = made_processed.many(
-        {"train": 4, "validation": 4, "test": 2}, made_processed.told_by_the_centre
+        {"train": 4, "validation": 4, "test": 2}, made_processed.class_in_the_centre
     )
     made_processed.write(tmp_path, pictures, {"train.batch_size": 5, "train.epochs": 2})
     monkeypatch.chdir(tmp_path)
@@ -34,8 +33,8 @@ def read(path: Path) -> Any:
 
 
 @pytest.mark.usefixtures("trained")
-def test_the_metrics_are_the_four_figures_of_the_original() -> None:
-    metrics, history = read(train.METRICS), read(train.HISTORY)
+def test_the_details_have_the_four_metrics_of_the_original() -> None:
+    metrics, history = read(train.DETAILS), read(train.HISTORY)
     assert list(metrics) == [
         "provenance",
         "images",
@@ -58,33 +57,33 @@ def test_the_metrics_are_the_four_figures_of_the_original() -> None:
 
 @pytest.mark.usefixtures("trained")
 def test_nowhere_is_a_time() -> None:
-    for path in (train.METRICS, train.HISTORY, network.COMPANION):
+    for path in (train.DETAILS, train.HISTORY, network.METADATA):
         text = path.read_text("utf-8").lower()
         assert not [word for word in ("second", "time", "date", "duration") if f'"{word}' in text]
-    assert "temperature" in network.COMPANION.read_text("utf-8")
+    assert "temperature" in network.METADATA.read_text("utf-8")
 
 
 @pytest.mark.usefixtures("trained")
 def test_what_goes_with_the_model_is_from_the_validation_images_alone() -> None:
-    companion = network.read_companion()
-    network.start(0, 2)
+    metadata = network.read_metadata()
+    network.start(2)
     validation = dataset.load(["validation"])
-    said = network.probabilities(network.load(), validation.pixels)
-    assert companion["classes"] == list(made_processed.CLASSES)
-    assert companion["temperature"] == calibration.fit_temperature(said, validation.labels)
+    probabilities = network.probabilities(network.load(), validation.pixels)
+    assert metadata["classes"] == list(made_processed.CLASSES)
+    assert metadata["temperature"] == temperature.fit(probabilities, validation.labels)
 
 
 def test_the_test_images_are_not_read(project: Path) -> None:
     shutil.rmtree(project / "data/processed/test")
     train.main()
-    assert read(train.METRICS)["images"] == {"train": 12, "validation": 12}
+    assert read(train.DETAILS)["images"] == {"train": 12, "validation": 12}
 
 
-def test_under_published_the_test_images_choose_the_epoch(
+def test_under_the_original_protocol_the_test_images_choose_the_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = made_processed.many({"train": 4, "test": 3}, made_processed.told_by_the_centre)
-    changes = {"train.epochs": 1, "train.batch_size": 5, "preprocess.validation": "published"}
+    pictures = made_processed.many({"train": 4, "test": 3}, made_processed.class_in_the_centre)
+    changes = {"train.epochs": 1, "train.batch_size": 5, "preprocess.validation": "original"}
     made_processed.write(tmp_path, pictures, changes)
     index = tmp_path / "data/processed/index.csv"
     lines = index.read_text("utf-8").splitlines(keepends=True)
@@ -92,28 +91,25 @@ def test_under_published_the_test_images_choose_the_epoch(
     index.write_text("".join(lines), "utf-8")
     monkeypatch.chdir(tmp_path)
     train.main()
-    metrics = read(train.METRICS)
+    metrics = read(train.DETAILS)
     assert metrics["images"] == {"train": 12, "validation": 9}
-    assert metrics["provenance"]["protocol"] == "published"
+    assert metrics["provenance"]["protocol"] == "original"
 
 
 def test_two_runs_give_the_same_bytes_but_for_another_seed(project: Path) -> None:
-    import keras
-
-    outputs = (network.MODEL, network.COMPANION, train.METRICS, train.HISTORY)
-    found = []
+    outputs = (network.MODEL, network.METADATA, train.DETAILS, train.HISTORY)
+    runs = []
     for seed in (0, 0, 1):
         text = (project / "params.yaml").read_text("utf-8")
         assert "  seed: 0\n  threads" in text
         (project / "params.yaml").write_text(
             text.replace("  seed: 0\n  threads", f"  seed: {seed}\n  threads"), "utf-8"
         )
-        keras.utils.clear_session()  # else the second optimizer of a process is called adam_1
         train.main()
         (project / "params.yaml").write_text(text, "utf-8")
-        found.append([path.read_bytes() for path in outputs])
-    assert found[0] == found[1]
-    assert found[0][0] != found[2][0]
+        runs.append([path.read_bytes() for path in outputs])
+    assert runs[0] == runs[1]
+    assert runs[0][0] != runs[2][0]
 
 
 def test_nothing_is_kept_of_a_training_that_fails(project: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all: written under a temporary name, then renamed."""
+"""Files that are complete or absent: written under a temporary name, then renamed."""
 
 import contextlib
 import csv
@@ -23,7 +23,7 @@ def sha256_of(path: Path) -> str:
 
 
 def partial_name(target: Path) -> Path:
-    """Where `target`, whose folder exists, is written until it is whole.
+    """Where `target`, whose folder exists, is written until it is complete.
 
     That is in DVC's scratch folder, so that a killed run leaves nothing among the outputs even
     where DVC restores them without running the stage again. Outside of a DVC project, and where
@@ -92,7 +92,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Writes `text` as UTF-8 with plain line feeds, whole or not at all."""
+    """Writes `text` as UTF-8 with plain line feeds, atomically."""
     with atomic_write(target) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 

@@ -27,7 +27,7 @@ def each(
     """Calls `function` on every item; Pillow lets go of the interpreter, so threads are enough.
 
     Args:
-        function: Raises to end the whole; then, as on Ctrl-C, what has not begun is dropped.
+        function: Raises to end all of it; then, as on Ctrl-C, what has not begun is dropped.
         items: What it is called with.
         label: Stands before the progress bar, which is shown on terminals only.
         threads: How many at once; as many as there are cores where it is None.

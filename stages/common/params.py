@@ -35,10 +35,11 @@ def groups() -> dict[str, type[Group]]:
     """The groups of params.yaml by name, from every `stages/*/settings.py`."""
     for path in sorted(Path(stages.__path__[0]).glob("*/settings.py")):
         importlib.import_module(f"stages.{path.parent.name}.settings")
-    return {group.__name__.lower(): group for group in Group.__subclasses__()}
+    classes = {group.__name__.lower(): group for group in Group.__subclasses__()}
+    return dict(sorted(classes.items()))
 
 
-def _found(value: object) -> str:
+def _shown(value: object) -> str:
     """A value for a message; a long one is cut."""
     try:
         text = repr(value)
@@ -47,27 +48,29 @@ def _found(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
+def _keys(place: tuple[str, ...]) -> str:
+    """The keys that there are in a group, or the groups where `place` is empty."""
+    return ", ".join(groups()[place[0]].model_fields if place else groups())
+
+
 def _sentence(problem: Any) -> str:
     """One problem that pydantic found, as `key: found ..., expected ...`."""
     place = problem["loc"]
-    key = ".".join(part if isinstance(part, str) else _found(part) for part in place)
+    key = ".".join(part if isinstance(part, str) else _shown(part) for part in place)
     message = str(problem["msg"])
-    known = groups()
-    here = place[:-1] if problem["type"] == "extra_forbidden" else place
-    keys = ", ".join(known[here[0]].model_fields if here else known) if len(here) < 2 else ""
     match problem["type"]:
         case "missing":
             return f"{key}: this key is missing"
         case "extra_forbidden" | "invalid_key":
-            return f"{key}: there is no such key, expected one of {keys}"
+            return f"{key}: there is no such key, expected one of {_keys(place[:-1])}"
         case "model_type":
-            expected = f"found {_found(problem['input'])}, expected the keys {keys}"
+            expected = f"found {_shown(problem['input'])}, expected the keys {_keys(place)}"
             return f"{key}: {expected}" if place else expected
         case "value_error":
             return message.removeprefix("Value error, ")
         case _:
             expected = message.removeprefix("Input should be ")
-            return f"{key}: found {_found(problem['input'])}, expected {expected}"
+            return f"{key}: found {_shown(problem['input'])}, expected {expected}"
 
 
 def parse(values: object, source: str = str(PARAMS_FILE)) -> Any:
@@ -78,7 +81,9 @@ def parse(values: object, source: str = str(PARAMS_FILE)) -> Any:
     """
     fields: Any = {name: (group, ...) for name, group in groups().items()}
     try:
-        return create_model("Params", __config__=Group.model_config, **fields).model_validate(values)
+        return create_model("Params", __config__=Group.model_config, **fields).model_validate(
+            values
+        )
     except ValidationError as error:
         problems = "\n".join(f"  {_sentence(problem)}" for problem in error.errors())
         raise InputError(f"{source} can't be used:\n{problems}") from None
@@ -101,8 +106,6 @@ def load_all(path: Path = PARAMS_FILE) -> Any:
         # The reader that DVC has, so that both see one value: PyYAML takes 010 for 8 and 1:30
         # for 90, DVC for 10 and a string.
         values = YAML(typ="safe").load(text.decode("utf-8"))
-    except RecursionError:
-        raise InputError(f"{path} is not valid YAML: it is nested too deeply") from None
     except Exception as error:
         # beside YAMLError, the reader lets through what int() and date() raise on odd scalars
         raise InputError(f"{path} is not valid YAML: {error}") from None

@@ -19,7 +19,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 
 import psutil
 
@@ -27,23 +26,21 @@ from stages.common.errors import InputError
 
 _LOCKS = Path(".dvc/tmp/stage-locks")
 _WATCH_SECONDS = 0.2
+_DENIED = "permission is denied. Give yourself the right to read and write there"
 _MACHINE_FAULTS = {
     errno.ENOSPC: "the disk is full. Make room and run `dvc repro` again",
     errno.EDQUOT: "the disk quota is used up. Make room and run `dvc repro` again",
     errno.EIO: "the disk reports a read or write error. Look after it, then run `dvc repro` again",
-    errno.EACCES: "permission is denied. Give yourself the right to read and write there",
-    errno.EPERM: "permission is denied. Give yourself the right to read and write there",
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
     errno.EROFS: "the file system is read-only. Move the project to one that can be written to",
 }
 
 
 def machine_fault(error: OSError) -> str | None:
     """One line for a full disk or a missing permission; None for any other OSError."""
-    what = _MACHINE_FAULTS.get(error.errno or 0)
-    if what is None:
-        return None
-    where = error.filename if error.filename is not None else Path.cwd()
-    return f"{where}: {what}."
+    words = _MACHINE_FAULTS.get(error.errno or 0)
+    return f"{error.filename or Path.cwd()}: {words}." if words else None
 
 
 def _alive(process: psutil.Process) -> bool:
@@ -54,10 +51,11 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
-def _is_dvc(process: psutil.Process) -> bool:
+def _programs(process: psutil.Process) -> list[str]:
+    """The names in what a process runs, such as those of `python -m dvc`."""
     with contextlib.suppress(psutil.Error):
-        return any(Path(word).name == "dvc" for word in process.cmdline()[:3])
-    return False
+        return [Path(word).name for word in process.cmdline()[:3]]
+    return []
 
 
 def _watch_dvc() -> None:
@@ -65,13 +63,20 @@ def _watch_dvc() -> None:
 
     Where DVC is used as a library, its process is the caller's own business.
     """
-    ancestors = psutil.Process().parents()[:3]  # dvc, with at most two shells in between
-    between = next((n for n, process in enumerate(ancestors) if _is_dvc(process)), None)
-    if between is None:
+    watched = []
+    for ancestor in psutil.Process().parents()[:3]:  # dvc, with at most two shells in between
+        watched.append(ancestor)
+        if "dvc" in _programs(ancestor):
+            break
+    else:
+        # Process 1 takes in what was orphaned, unless it is itself a program that uses DVC.
+        first = psutil.Process(1)
+        if os.getppid() == 1 and not any("python" in name for name in _programs(first)):
+            sys.exit("the `dvc` that started this stage was killed")
         return
 
     def watch() -> None:
-        while all(_alive(process) for process in ancestors[: between + 1]):
+        while all(map(_alive, watched)):
             time.sleep(_WATCH_SECONDS)
         os._exit(1)  # at once, past every clean-up: the successor's outputs are not ours
 
@@ -91,10 +96,6 @@ def _alone(name: str) -> Iterator[None]:
         yield
 
 
-def _terminate(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
 def guarded(name: str, work: Callable[[], None]) -> None:
     """Does the work; a fault of input or of the machine ends it in one line and exit status 1."""
     warnings.filterwarnings("ignore", module="PIL")  # remarks on odd, but readable images
@@ -104,34 +105,23 @@ def guarded(name: str, work: Callable[[], None]) -> None:
     try:
         work()
         sys.stdout.flush()
-    except InputError as error:
-        sys.exit(f"{name}: {error}")
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; nothing half-written was kept", file=sys.stderr)
         sys.exit(130)
+    except InputError as error:
+        sys.exit(f"{name}: {error}")
     except MemoryError:
         sys.exit(f"{name}: there is too little memory. Close other programs, then run it again.")
     except OSError as error:
-        fault = machine_fault(error)
-        if fault is None:
-            raise
-        sys.exit(f"{name}: {fault}")
-
-
-def parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """A stage's command line, which is empty for most: numbers are in params.yaml."""
-    return argparse.ArgumentParser(
-        prog=f"python -m stages.{name}",
-        description=description,
-        epilog="Its numbers are in params.yaml. "
-        f"Usually run by `dvc repro {name}`, which skips it when nothing has changed.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+        if fault := machine_fault(error):
+            sys.exit(f"{name}: {fault}")
+        raise
 
 
 def run(name: str, work: Callable[[], None]) -> None:
     """Runs a stage and exits: 0 done, 1 a fault of input, 130 Ctrl-C, 143 SIGTERM."""
-    signal.signal(signal.SIGTERM, _terminate)
+    # an exit, so that what is half-written is removed
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if "DVC_ROOT" in os.environ:
         _watch_dvc()
 
@@ -152,6 +142,12 @@ def leave() -> None:
 
 
 def script(name: str, main: Callable[[], None], description: str | None) -> None:
-    """Runs a stage that takes no arguments but `--help`."""
-    parser(name, description).parse_args()
+    """Runs a stage, which takes no arguments but `--help`: its numbers are in params.yaml."""
+    argparse.ArgumentParser(
+        prog=f"python -m stages.{name}",
+        description=description,
+        epilog="Its numbers are in params.yaml. "
+        f"Usually run by `dvc repro {name}`, which skips it when nothing has changed.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     run(name, main)

@@ -3,7 +3,7 @@
 - low_resolution: 16 x 16 grey pixels;
 - border: a frame of 40 of 200 pixels with the centre blacked out, reduced to 20 x 20 grey pixels,
   so that the central chest is gone, though outer parts of lungs can show;
-- file_properties: width, height, aspect, bytes a pixel, format, mode, mean and spread of the grey;
+- file_properties: width, height, aspect, bytes per pixel, format, mode, mean and spread of grey;
 - majority_class: the class with most training images, whatever the picture.
 
 The first three are support vector machines (RBF kernel, C = 10) on standardised values.
@@ -43,14 +43,14 @@ def without_centre(pixels: np.ndarray) -> np.ndarray:
 
 
 def file_properties(images: Images, audit: pd.DataFrame) -> np.ndarray:
-    """What can be told of the files without looking at the pictures.
+    """What the files alone give away, without a look at the pictures.
 
     Args:
         images: n images.
         audit: The audit's table, indexed by path.
 
     Returns:
-        float64, (n, properties): width and height in pixels, aspect, bytes a pixel, one column
+        float64, (n, properties): width and height in pixels, aspect, bytes per pixel, one column
         for each format and each mode, mean and standard deviation of the grey values.
     """
     rows = audit.loc[images.table["source"]]

@@ -1,4 +1,4 @@
-"""Whether a probability of 0.9 is right nine times in ten."""
+"""Whether a probability of 0.9 is correct nine times in ten."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> list[dict[str,
         probability) and `accuracy`.
     """
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
+    correct = probabilities.argmax(axis=1) == labels
     place = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return [
         {
@@ -23,7 +23,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> list[dict[str,
             "to": (number + 1) / BINS,
             "images": int(inside.sum()),
             "confidence": float(confidence[inside].mean()),
-            "accuracy": float(right[inside].mean()),
+            "accuracy": float(correct[inside].mean()),
         }
         for number in range(BINS)
         if (inside := place == number).any()

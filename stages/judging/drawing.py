@@ -1,4 +1,4 @@
-"""PNG figures with the same bytes each time."""
+"""PNG charts with the same bytes each time."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ DOTS_PER_INCH = 110
 
 @contextlib.contextmanager
 def drawing(target: Path, inches: tuple[float, float]) -> Iterator[Any]:
-    """Gives a matplotlib figure to draw on; writes it as PNG, whole or not at all.
+    """Gives a matplotlib figure to draw on; writes it as PNG, atomically.
 
     No settings of the user's are read, no date or version is written into the file, and a dollar
     sign is a dollar sign.

@@ -34,7 +34,7 @@ def activations(trained: Any, pixels: np.ndarray, labels: np.ndarray) -> np.ndar
 
     Returns:
         float32, (n, SIZE, SIZE), from 0 to 1, the largest value of each map being 1; a map is 0
-        everywhere where nothing speaks for the class.
+        everywhere where no activation favours the class.
     """
     import keras
     import tensorflow
@@ -50,18 +50,18 @@ def activations(trained: Any, pixels: np.ndarray, labels: np.ndarray) -> np.ndar
             inner = features
             for layer in rest[:-1]:
                 inner = layer(inner)
-            # the score before the softmax, as in the paper: after it a sure answer has no slope
+            # the logit, as in the paper: after the softmax, a confident prediction has no gradient
             logits = tensorflow.matmul(inner, rest[-1].kernel) + rest[-1].bias
-            wanted = tensorflow.one_hot(labels[start : start + _BATCH], logits.shape[-1])
-            picked = tensorflow.reduce_sum(logits * wanted, axis=1)
-        slopes = tape.gradient(picked, features)
-        # each place by its own slope: a mean over places, as in the paper of 2017, says nothing
-        # of a network that flattens the places and weighs each by itself
-        speaking = tensorflow.nn.relu(tensorflow.reduce_sum(features * slopes, axis=-1))
-        maps.append(tensorflow.image.resize(speaking[..., None], (SIZE, SIZE))[..., 0].numpy())
-    found = np.concatenate(maps)
-    peak = found.max(axis=(1, 2), keepdims=True)
-    return np.asarray(np.divide(found, peak, out=np.zeros_like(found), where=peak > 0))
+            one_hot = tensorflow.one_hot(labels[start : start + _BATCH], logits.shape[-1])
+            explained = tensorflow.reduce_sum(logits * one_hot, axis=1)
+        gradient = tape.gradient(explained, features)
+        # weighted place by place: a mean over places, as in the paper of 2017, misleads for a
+        # network that flattens the places and weighs each by itself
+        activation = tensorflow.nn.relu(tensorflow.reduce_sum(features * gradient, axis=-1))
+        maps.append(tensorflow.image.resize(activation[..., None], (SIZE, SIZE))[..., 0].numpy())
+    unscaled = np.concatenate(maps)
+    peak = unscaled.max(axis=(1, 2), keepdims=True)
+    return np.asarray(np.divide(unscaled, peak, out=np.zeros_like(unscaled), where=peak > 0))
 
 
 def outside_share(maps: np.ndarray) -> np.ndarray:
@@ -69,30 +69,25 @@ def outside_share(maps: np.ndarray) -> np.ndarray:
 
     A map that is 0 everywhere has no share: NaN.
     """
-    whole = maps.sum(axis=(1, 2), dtype=np.float64)
+    total = maps.sum(axis=(1, 2), dtype=np.float64)
     centre = maps[:, FRAME:-FRAME, FRAME:-FRAME].sum(axis=(1, 2), dtype=np.float64)
     share = np.full(len(maps), np.nan)
-    np.divide(whole - centre, whole, out=share, where=whole > 0)
-    return share
+    return np.asarray(np.divide(total - centre, total, out=share, where=total > 0))
 
 
 def draw(
-    pixels: np.ndarray,
-    maps: np.ndarray,
-    captions: Sequence[str],
-    title: str,
-    target: Path,
+    pixels: np.ndarray, maps: np.ndarray, captions: Sequence[str], title: str, target: Path
 ) -> None:
     """Draws each radiograph beside the same one with its activation over it, as a PNG."""
-    pairs_in_a_row = min(3, len(pixels))
-    rows = -(-len(pixels) // pairs_in_a_row)
-    with drawing.drawing(target, (4.2 * pairs_in_a_row, 2.5 * rows + 0.6)) as figure:
-        figure.suptitle(textwrap.fill(title, _TITLE_LETTERS * pairs_in_a_row))
-        axes = figure.subplots(rows, 2 * pairs_in_a_row, squeeze=False)
+    pairs_per_row = min(3, len(pixels))
+    rows = -(-len(pixels) // pairs_per_row)
+    with drawing.drawing(target, (4.2 * pairs_per_row, 2.5 * rows + 0.6)) as figure:
+        figure.suptitle(textwrap.fill(title, _TITLE_LETTERS * pairs_per_row))
+        axes = figure.subplots(rows, 2 * pairs_per_row, squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
         for number, caption in enumerate(captions):
-            row, column = divmod(number, pairs_in_a_row)
+            row, column = divmod(number, pairs_per_row)
             plain, covered = axes[row, 2 * column], axes[row, 2 * column + 1]
             for axis in (plain, covered):
                 axis.imshow(pixels[number])

@@ -4,9 +4,9 @@ scikit-learn and SciPy compute; only the replicates of the bootstrap are NumPy's
 
 Proportions (accuracy, sensitivity, specificity, precision) have Wilson's interval (Wilson 1927),
 which takes images for independent: without leaks they are, among all test images there may be
-copies, which make it a little too narrow. The rest has the percentile interval of a bootstrap (Efron 1979) that
-draws groups, not images, because copies of one radiograph are not independent; it draws within
-each class, so that no replicate lacks one.
+copies, which make it a little too narrow. The rest has the percentile interval of a bootstrap
+(Efron 1979) that draws groups, not images, because copies of one radiograph are not independent;
+it draws within each class, so that no replicate lacks one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +20,8 @@ from stages.judging import calibration
 from stages.learning.dataset import Images
 
 PER_CLASS = ("sensitivity", "specificity", "precision", "f1", "auroc")
-PROPORTIONS = ("sensitivity", "specificity", "precision")
 CONFIDENCE = 0.95
+_PERCENTILES = (2.5, 97.5)
 _AT_ONCE = 100  # replicates, so that memory does not grow with their number
 
 
@@ -80,31 +80,23 @@ def point_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, An
         "precision": precision,
         "f1": f1,
         "auroc": np.array(
-            [
-                metrics.roc_auc_score(labels == number, probabilities[:, number])
-                for number in classes
-            ]
+            [metrics.roc_auc_score(labels == c, probabilities[:, c]) for c in classes]
         ),
     }
+    brier = metrics.brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)
     return {
         "loss": float(metrics.log_loss(labels, probabilities, labels=classes)),
-        "brier": float(
-            metrics.brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)
-        ),
+        "brier": float(brier),
         **{f"macro_{name}": float(values.mean()) for name, values in per_class.items()},
         **per_class,
     }
 
 
 def _auroc(actual: np.ndarray, scores: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """float64, (replicates,): the share of pairs in the right order (Mann and Whitney 1947).
+    """float64, (replicates,): the share of ordered pairs (Mann and Whitney 1947), ties count half.
 
-    Ties count half. All sums are of whole and half numbers, and so exact in any order.
-
-    Args:
-        actual: bool, (n,), whether an image is of the class.
-        scores: float64, (n,), 0 to 1, the probability of the class.
-        times: float64, (replicates, n), whole numbers.
+    All sums are of integers and halves, and so exact in any order. `actual`, bool, (n,), marks
+    the images of the class; `scores`, (n,), gives its probability.
     """
     order = np.argsort(scores, kind="stable")
     ties = np.flatnonzero(np.diff(scores[order], prepend=-1))  # where a new value begins
@@ -119,17 +111,10 @@ def _auroc(actual: np.ndarray, scores: np.ndarray, times: np.ndarray) -> np.ndar
 def _replicate_metrics(
     labels: np.ndarray, probabilities: np.ndarray, times: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The same as `point_metrics`, of many replicates at once.
+    """The same as `point_metrics`, with a first axis for the replicates.
 
-    scikit-learn computes one replicate a call, a thousand in seconds; this takes milliseconds.
-
-    Args:
-        labels: int64, (n,).
-        probabilities: float64, (n, classes).
-        times: float64, (replicates, n), whole numbers: how often a replicate has an image.
-
-    Returns:
-        Arrays (replicates,), and (replicates, classes) for PER_CLASS.
+    scikit-learn computes one replicate per call, a thousand in seconds; this takes milliseconds.
+    `times`, float64, (replicates, n), is how often a replicate has an image.
     """
     one_hot = np.eye(probabilities.shape[1])
     actual, predicted = one_hot[labels], one_hot[probabilities.argmax(axis=1)]
@@ -140,12 +125,8 @@ def _replicate_metrics(
         "specificity": (images - positive - called + hit) / (images - positive),
         "precision": hit / np.maximum(called, 1),
         "f1": 2 * hit / (positive + called),
-        "auroc": np.stack(
-            [
-                _auroc(labels == number, probabilities[:, number], times)
-                for number in range(len(one_hot))
-            ],
-            axis=1,
+        "auroc": np.column_stack(
+            [_auroc(labels == c, probabilities[:, c], times) for c in range(len(one_hot))]
         ),
     }
     least = np.finfo(np.float64).eps
@@ -168,7 +149,7 @@ def _draw(labels: np.ndarray, groups: np.ndarray, samples: int, seed: int) -> It
         names, group_of = np.unique(groups[positions], return_inverse=True)
         strata.append((positions, len(names), group_of))
     generator = np.random.default_rng(seed)
-    for begin in range(0, samples, _AT_ONCE):
+    for begin in tqdm(range(0, samples, _AT_ONCE), "bootstrap", disable=None):
         times = np.zeros((min(_AT_ONCE, samples - begin), len(labels)))
         for replicate in times:
             for positions, count, group_of in strata:
@@ -179,18 +160,18 @@ def _draw(labels: np.ndarray, groups: np.ndarray, samples: int, seed: int) -> It
 
 def _bootstrap(
     labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, samples: int, seed: int
-) -> dict[str, np.ndarray]:
-    """For each of the point metrics its values over the replicates, (samples, ...)."""
+) -> dict[str, Any]:
+    """The 95 % interval of each of the point metrics: [low, high], of numbers or of lists."""
     parts = [
         _replicate_metrics(labels, probabilities, times)
-        for times in tqdm(
-            _draw(labels, groups, samples, seed),
-            "bootstrap",
-            -(-samples // _AT_ONCE),
-            disable=None,
-        )
+        for times in _draw(labels, groups, samples, seed)
     ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {
+        name: np.percentile(
+            np.concatenate([part[name] for part in parts]), _PERCENTILES, axis=0
+        ).tolist()
+        for name in parts[0]
+    }
 
 
 def metrics_with_intervals(
@@ -215,37 +196,26 @@ def metrics_with_intervals(
         `images`, `accuracy`, `accuracy_low`, `accuracy_high`, the macro means, `loss`, `brier`,
         `intervals` ([low, high] by metric) and `classes` (the same for each class).
     """
-    from sklearn import metrics
-
-    predicted = probabilities.argmax(axis=1)
     point = point_metrics(labels, probabilities)
-    replicates = _bootstrap(labels, probabilities, groups, samples, seed)
-    bounds = {
-        name: np.percentile(values, [2.5, 97.5], axis=0).tolist()
-        for name, values in replicates.items()
-    }
-    counts = metrics.multilabel_confusion_matrix(
-        labels, predicted, labels=np.arange(len(classes))
-    ).tolist()
-    overall = [name for name in point if name not in PER_CLASS]
+    bounds = _bootstrap(labels, probabilities, groups, samples, seed)
+    predicted = probabilities.argmax(axis=1)
     by_class = {}
     for number, name in enumerate(classes):
-        (negative, false_alarm), (missed, hit) = counts[number]
+        actual, called = labels == number, predicted == number
+        hits = int((actual & called).sum())
         by_class[name] = {
-            "images": hit + missed,
+            "images": int(actual.sum()),
             **{metric: float(point[metric][number]) for metric in PER_CLASS},
             "intervals": {
-                "sensitivity": wilson(hit, hit + missed),
-                "specificity": wilson(negative, negative + false_alarm),
-                "precision": wilson(hit, hit + false_alarm),
-                **{
-                    metric: [bounds[metric][0][number], bounds[metric][1][number]]
-                    for metric in PER_CLASS
-                    if metric not in PROPORTIONS
-                },
+                "sensitivity": wilson(hits, int(actual.sum())),
+                "specificity": wilson(int((~actual & ~called).sum()), int((~actual).sum())),
+                "precision": wilson(hits, int(called.sum())),
+                "f1": [end[number] for end in bounds["f1"]],
+                "auroc": [end[number] for end in bounds["auroc"]],
             },
         }
     accuracy = accuracy_with_interval(predicted == labels)
+    overall = [name for name in point if name not in PER_CLASS]
     return {
         **accuracy,
         **{name: point[name] for name in overall},
@@ -258,14 +228,11 @@ def metrics_with_intervals(
 
 
 def leak_free(groups: np.ndarray, leaked: np.ndarray) -> np.ndarray:
-    """The positions (int64) of the images that can be judged without a leak.
+    """The first image of each group of which no copy was trained on: positions (int64), sorted.
 
     Args:
         groups: int64, (n,).
         leaked: bool, (n,): whether a copy stands in train or validation.
-
-    Returns:
-        The first image of each group of which no copy was trained on, in order.
     """
     _, first = np.unique(groups, return_index=True)
     return np.sort(first[~np.isin(groups[first], groups[leaked])])
@@ -285,8 +252,8 @@ def headline_positions(images: Images) -> dict[str, np.ndarray]:
     if missing:
         name = images.classes[min(missing)]
         raise InputError(
-            f"class {name!r}: every test image has a copy in train/, so nothing can be said of "
-            "it without a leak. Add test images that are no copies; metrics/details/audit.json "
+            f"class {name!r}: every test image has a copy in train/, so it can't be judged "
+            "without a leak. Add test images that are no copies; metrics/details/audit.json "
             "lists them."
         )
     return {"all_test": np.arange(len(images)), "leak_free": clean}
@@ -295,10 +262,5 @@ def headline_positions(images: Images) -> dict[str, np.ndarray]:
 def calibration_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """`loss`, `brier` and `expected_calibration_error` of probabilities (n, classes)."""
     point = point_metrics(labels, probabilities)
-    return {
-        "loss": point["loss"],
-        "brier": point["brier"],
-        "expected_calibration_error": calibration.expected_error(
-            calibration.reliability(probabilities, labels)
-        ),
-    }
+    error = calibration.expected_error(calibration.reliability(probabilities, labels))
+    return {name: point[name] for name in ("loss", "brier")} | {"expected_calibration_error": error}

@@ -30,7 +30,7 @@ class Images:
         pixels: uint8, (n, SIZE, SIZE, 3), 0 to 255.
         labels: int64, (n,), positions in `classes`.
         classes: The names of all classes, sorted.
-        table: One row an image, the columns of INDEX_COLUMNS; `group` int64, `leaked` bool.
+        table: One row per image, the columns of INDEX_COLUMNS; `group` int64, `leaked` bool.
     """
 
     pixels: np.ndarray
@@ -67,7 +67,7 @@ def provenance() -> dict[str, Any]:
 
 
 def read_index(folder: Path = PROCESSED) -> pd.DataFrame:
-    """The table of what `preprocess` made, one row an image and use.
+    """The table of what `preprocess` made, one row per image and use.
 
     Raises:
         InputError: the table is missing or damaged.
@@ -75,18 +75,11 @@ def read_index(folder: Path = PROCESSED) -> pd.DataFrame:
     import pandas as pd
 
     path = folder / "index.csv"
-    if not path.is_file():
-        raise InputError(
-            f"{path} is not there; the stage `preprocess` writes it. Run `dvc repro preprocess`."
-        )
     try:
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8", index_col=False
-        )
-        if tuple(table.columns) != INDEX_COLUMNS:
-            raise ValueError(f"its columns are {', '.join(table.columns)}")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+        table = table[list(INDEX_COLUMNS)]
         return table.assign(group=table["group"].astype(np.int64), leaked=table["leaked"] == "yes")
-    except ValueError as error:
+    except (FileNotFoundError, ValueError, KeyError) as error:
         raise InputError(
             f"{path} is not the table that the stage `preprocess` writes ({error}). "
             "Run `dvc repro --force preprocess`."
@@ -96,7 +89,7 @@ def read_index(folder: Path = PROCESSED) -> pd.DataFrame:
 def load(uses: Sequence[str], folder: Path = PROCESSED) -> Images:
     """Loads all images for the given uses ("train", "validation", "test").
 
-    Memory: 120,000 bytes an image.
+    Memory: 120,000 bytes per image.
 
     Raises:
         InputError: the table is missing or damaged, or an image that it names is.
@@ -107,14 +100,12 @@ def load(uses: Sequence[str], folder: Path = PROCESSED) -> Images:
     pixels = np.empty((len(table), SIZE, SIZE, 3), np.uint8)
     for position, name in enumerate(table["file"]):
         try:
-            with Image.open(folder / name, formats=["PNG"]) as image:
-                if (image.mode, image.size) != ("RGB", (SIZE, SIZE)):
-                    raise ValueError(f"found {image.width} x {image.height} {image.mode}")
-                pixels[position] = np.asarray(image)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            with Image.open(folder / name) as image:
+                pixels[position] = np.asarray(image).reshape(pixels.shape[1:])
+        except (OSError, ValueError, SyntaxError) as error:
             raise InputError(
-                f"{folder / name}: expected a PNG of {SIZE} x {SIZE} RGB as `preprocess` writes "
-                f"it ({error}). Run `dvc repro --force preprocess`."
+                f"{folder / name} is not the {SIZE} x {SIZE} RGB image that the stage "
+                f"`preprocess` writes ({error}). Run `dvc repro --force preprocess`."
             ) from None
     labels = np.array([classes.index(name) for name in table["class"]], np.int64)
     return Images(pixels, labels, classes, table)
@@ -122,22 +113,17 @@ def load(uses: Sequence[str], folder: Path = PROCESSED) -> Images:
 
 def prediction_records(images: Images, probabilities: np.ndarray) -> list[dict[str, Any]]:
     """One record per image: file, actual and predicted class, probability of each class."""
+    columns = [f"probability {name}" for name in images.classes]
+    table = images.table
     return [
         {
             "file": source,
-            "actual": images.classes[label],
+            "actual": actual,
             "predicted": images.classes[int(row.argmax())],
-            "leaked": bool(leaked),
-            **{
-                f"probability {name}": float(value)
-                for name, value in zip(images.classes, row, strict=True)
-            },
+            "leaked": leaked,
+            **dict(zip(columns, row.tolist(), strict=True)),
         }
-        for source, label, leaked, row in zip(
-            images.table["source"],
-            images.labels,
-            images.table["leaked"],
-            probabilities,
-            strict=True,
+        for source, actual, leaked, row in zip(
+            table["source"], table["class"], table["leaked"].tolist(), probabilities, strict=True
         )
     ]

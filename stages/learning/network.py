@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import zipfile
@@ -31,8 +32,14 @@ METADATA = Path("models/classifier.json")
 
 LAST_CONVOLUTION = "conv2d_2"
 _PREDICTION_BATCH = 32
-_ALL_WELL = b"\0all well"
+_DATE = "1980-01-01@00:00:00"
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+_WELL = b"\0started"
+_HOLD_BACK = f"""
+import sys
+text = sys.stdin.buffer.read()
+text.endswith({_WELL!r}) or sys.stderr.buffer.write(text)
+"""
 
 
 @contextlib.contextmanager
@@ -40,30 +47,21 @@ def _quiet_start() -> Iterator[None]:
     """Holds back what TensorFlow's start writes straight to file descriptor 2.
 
     If the block raises, or the process is aborted in it (by a TensorFlow that wants a processor
-    with AVX, say), what was held back is shown after all: a child process holds it, and shows it
-    unless it is told at the end that all went well.
+    with AVX, say), that is shown after all: a process of its own holds it, and shows it unless it
+    hears at the end that the start went well.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(writer)
-        with os.fdopen(reader, "rb") as held:
-            text = held.read()
-        if not text.endswith(_ALL_WELL):
-            os.write(kept, text)
-        os._exit(0)
-    os.close(reader)
-    os.dup2(writer, 2)
-    os.close(writer)
-    try:
-        yield
-        os.write(2, _ALL_WELL)
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.waitpid(child, 0)
+    shown = os.dup(2)
+    command = [sys.executable, "-I", "-S", "-c", _HOLD_BACK]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as holder:
+        assert holder.stdin is not None
+        os.dup2(holder.stdin.fileno(), 2)
+        try:
+            yield
+            os.write(2, _WELL)
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
 
 
 def start(threads: int) -> Any:
@@ -131,7 +129,7 @@ def fit(
         label: Stands before the progress bar.
 
     Returns:
-        The network; a record an epoch (epoch from 1, accuracy, loss, val_accuracy, val_loss);
+        The network; a record per epoch (epoch from 1, accuracy, loss, val_accuracy, val_loss);
         and the number of the epoch whose weights the network has.
 
     Raises:
@@ -139,21 +137,20 @@ def fit(
             number.
     """
     import keras
+    from tqdm import tqdm
+    from tqdm.keras import TqdmCallback
 
     if settings.batch_size > len(train):
         raise InputError(
             f"train.batch_size: found {settings.batch_size}, expected at most {len(train)}, "
             "the number of training images. Lower it in params.yaml."
         )
+    keras.utils.clear_session()  # else the networks of a cross-validation pile up in memory
     keras.utils.set_random_seed(settings.seed)
     network = build(len(train.classes))
+    config = {"learning_rate": settings.learning_rate}
     network.compile(
-        optimizer=keras.optimizers.get(
-            {
-                "class_name": settings.optimizer,
-                "config": {"learning_rate": settings.learning_rate},
-            }
-        ),
+        optimizer=keras.optimizers.get({"class_name": settings.optimizer, "config": config}),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
     )
@@ -164,24 +161,20 @@ def fit(
         min_delta=settings.min_delta,
         restore_best_weights=settings.weights == "best",
     )
+    bar = TqdmCallback(verbose=0, tqdm_class=tqdm, desc=label, disable=None)  # on terminals only
     log = network.fit(
         train.pixels,
         train.one_hot,
         batch_size=settings.batch_size,
         epochs=settings.epochs,
         validation_data=(validation.pixels, validation.one_hot),
-        callbacks=[_finite(network, settings), stopping, _progress(label, settings.epochs)],
+        callbacks=[_finite(network, settings), stopping, bar],
         verbose=0,
     ).history
+    names = ("accuracy", "loss", "val_accuracy", "val_loss")
     history = [
-        {
-            "epoch": epoch,
-            **{
-                name: log[name][epoch - 1]
-                for name in ("accuracy", "loss", "val_accuracy", "val_loss")
-            },
-        }
-        for epoch in range(1, len(log["loss"]) + 1)
+        {"epoch": epoch, **dict(zip(names, values, strict=True))}
+        for epoch, values in enumerate(zip(*(log[name] for name in names), strict=True), 1)
     ]
     kept = stopping.best_epoch + 1 if settings.weights == "best" else len(history)
     return network, history, kept
@@ -196,9 +189,8 @@ def _finite(network: Any, settings: Train) -> Any:
     import keras
 
     def check(epoch: int, logs: dict[str, float]) -> None:
-        if not all(
-            np.isfinite(values).all() for values in [*logs.values(), *network.get_weights()]
-        ):
+        values = [*logs.values(), *network.get_weights()]
+        if not all(np.isfinite(value).all() for value in values):
             raise InputError(
                 f"train.learning_rate: found {settings.learning_rate}, with which the loss or the "
                 f"weights were no longer numbers after epoch {epoch + 1}; expected a lower one. "
@@ -206,25 +198,6 @@ def _finite(network: Any, settings: Train) -> Any:
             )
 
     return keras.callbacks.LambdaCallback(on_epoch_end=check)
-
-
-def _progress(label: str, epochs: int) -> Any:
-    """A Keras callback that shows a progress bar, on terminals only."""
-    import keras
-    from tqdm import tqdm
-
-    class Progress(keras.callbacks.Callback):  # type: ignore[misc]
-        def on_train_begin(self, logs: Any = None) -> None:
-            self.bar = tqdm(desc=label, total=epochs, unit="epoch", disable=None)
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            self.bar.set_postfix({name: f"{value:.3f}" for name, value in (logs or {}).items()})
-            self.bar.update()
-
-        def on_train_end(self, logs: Any = None) -> None:
-            self.bar.close()
-
-    return Progress()
 
 
 def probabilities(network: Any, pixels: np.ndarray) -> np.ndarray:
@@ -243,11 +216,16 @@ def probabilities(network: Any, pixels: np.ndarray) -> np.ndarray:
 
 
 def save(network: Any, target: Path) -> None:
-    """Saves as .keras, whole or not at all, with the same bytes for the same network.
+    """Saves as .keras, atomically and with the same bytes for the same network.
 
     Keras writes the date, the time of a zip member and running object numbers into the file;
-    these are replaced by constants. The optimizer's state, two thirds of the file, is left out.
+    these are replaced or left out, and so is the optimizer's state, two thirds of the file.
     """
+
+    def without_time_or_numbers(record: dict[str, Any]) -> dict[str, Any]:
+        record.pop("shared_object_id", None)
+        return record | {"date_saved": _DATE} if "date_saved" in record else record
+
     bare = build(network.output_shape[-1])
     bare.set_weights(network.get_weights())
     with files.atomic_write(target) as partial, tempfile.TemporaryDirectory() as scratch:
@@ -257,21 +235,9 @@ def save(network: Any, target: Path) -> None:
             for name in sorted(source.namelist()):
                 content = source.read(name)
                 if name.endswith(".json"):
-                    content = json.dumps(_normalised(json.loads(content))).encode()
+                    value = json.loads(content, object_hook=without_time_or_numbers)
+                    content = json.dumps(value).encode()
                 normal.writestr(zipfile.ZipInfo(name, _ZIP_TIME), content)
-
-
-def _normalised(value: Any) -> Any:
-    """The same JSON value without dates and running object numbers."""
-    if isinstance(value, dict):
-        return {
-            key: "1980-01-01@00:00:00" if key == "date_saved" else _normalised(inner)
-            for key, inner in value.items()
-            if key != "shared_object_id"
-        }
-    if isinstance(value, list):
-        return [_normalised(inner) for inner in value]
-    return value
 
 
 def load(path: Path = MODEL) -> Any:

@@ -28,11 +28,13 @@ def folds(
 
     names = np.asarray(labels)
     for name in sorted(set(labels)):
-        found = len({group for group, label in zip(groups, labels, strict=True) if label == name})
-        if found < count:
+        radiographs = len(
+            {group for group, label in zip(groups, labels, strict=True) if label == name}
+        )
+        if radiographs < count:
             raise InputError(
-                f"class {name!r}: found {found} different radiographs to train on, expected at "
-                f"least {count}, so that each of {count} shares gets one. Add images, or lower "
+                f"class {name!r}: found {radiographs} different radiographs to train on, expected "
+                f"at least {count}, so that each of {count} shares gets one. Add images, or lower "
                 "the number of shares (preprocess.validation_share, crossvalidate.folds)."
             )
     dealer = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)

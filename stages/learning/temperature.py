@@ -1,4 +1,4 @@
-"""Temperature scaling (Guo et al. 2017): one number that makes a network more, or less, sure."""
+"""Temperature scaling (Guo et al. 2017): one number that corrects a network's confidence."""
 
 import numpy as np
 

@@ -282,7 +282,7 @@ def test_the_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
 def under_fake_dvc(
     folder: Path, command: str
 ) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
-    """A process called `dvc` and the stage below it, which has said that it is ready."""
+    """A process called `dvc` and the stage below it, which has reported that it is ready."""
     (folder / "dvc").write_text(textwrap.dedent(FAKE_DVC))
     (folder / "sleeper.py").write_text(
         textwrap.dedent(SLEEPING.format(wait="wait()", seconds=0)).replace(
@@ -335,7 +335,7 @@ def test_a_stage_without_dvc_watches_nobody(
 ) -> None:
     watched: list[Any] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage, "_watch_parents", lambda: watched.append(1))
+    monkeypatch.setattr(stage, "_watch_dvc", lambda: watched.append(1))
     monkeypatch.setattr(stage, "leave", lambda: None)
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -349,12 +349,96 @@ def test_a_stage_without_dvc_watches_nobody(
         signal.signal(signal.SIGTERM, handler)
 
 
+needs_pid_namespace = pytest.mark.skipif(
+    not machine.works("unshare", "--pid", "--fork", "--mount-proc", "true"),
+    reason="a process can only be made process 1 by root (unshare --pid)",
+)
+AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--mount-proc")
+
+
+@needs_pid_namespace
+@pytest.mark.parametrize("command", ["{python} stage.py", "{python} stage.py; true"])
+def test_a_stage_runs_below_a_process_1_that_uses_dvc_as_a_library(
+    tmp_path: Path, command: str
+) -> None:
+    """As in a container."""
+    (tmp_path / "stage.py").write_text(
+        "from stages.common import stage; stage.run('x', lambda: print('done'))"
+    )
+    (tmp_path / "service.py").write_text(
+        textwrap.dedent(FAKE_DVC) + "assert os.getpid() == 1; print('the end')"
+    )
+    done = subprocess.run(
+        [
+            *AS_PROCESS_1,
+            *(sys.executable, "service.py", command.format(python=sys.executable)),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "done\nthe end\n"
+
+
+@needs_pid_namespace
+def test_a_stage_runs_below_dvc_as_process_1(tmp_path: Path) -> None:
+    (tmp_path / "stage.py").write_text(
+        "from stages.common import stage; stage.run('x', lambda: open('out', 'w').write('1'))"
+    )
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  one:\n    cmd: python stage.py\n    outs: [out]\n"
+    )
+    reproduce = "from dvc.repo import Repo; Repo.init(no_scm=True); Repo().reproduce()"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [*AS_PROCESS_1, sys.executable, "-c", reproduce],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "PATH": path, "DVC_NO_ANALYTICS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").read_text() == "1"
+
+
+@needs_pid_namespace
+def test_a_stage_whose_dvc_was_killed_before_it_could_watch_it_says_so(tmp_path: Path) -> None:
+    """Process 1 has taken it in, and is no program that uses DVC."""
+    (tmp_path / "stage.py").write_text(
+        "from stages.common import stage; stage.run('x', lambda: print('done'))"
+    )
+    (tmp_path / "late.py").write_text(
+        "import os, runpy, time\n"
+        "while os.getppid() != 1:\n    time.sleep(0.01)\n"
+        "runpy.run_path('stage.py')\n"
+    )
+    # the inner shell ends at once; the outer one, which is process 1, waits for the stage's end
+    inner = f"DVC_ROOT=. {sys.executable} late.py > out 2> err &"
+    script = f"sh -c '{inner}'; while [ $(ls -d /proc/[0-9]* | wc -l) -gt 3 ]; do sleep 0.1; done"
+    subprocess.run(
+        [*AS_PROCESS_1, "bash", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    assert (tmp_path / "out").read_text() == ""
+    assert (tmp_path / "err").read_text() == "the `dvc` that started this stage was killed\n"
+
+
 # ------------------------------------------------------------- a full disk and missing permissions
 
 PLACE = {"download": "data", "audit": "metrics", "preprocess": "data"}
 RESULT = {
     "download": "data/raw/provenance.json",
-    "audit": "metrics/data.json",
+    "audit": "metrics/details/audit.json",
     "preprocess": "data/processed/index.csv",
 }
 DISK_FULL = "the disk is full. Make room and run `dvc repro` again."
@@ -375,7 +459,7 @@ needs_permissions = pytest.mark.skipif(
 def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A scratch project in which the stages before the one asked for have run."""
     name = request.getfixturevalue("name")
-    made.write_params(tmp_path, phantom_share=0.04, validation="published")
+    made.write_params(tmp_path, phantom_share=0.04, validation="original")
     (tmp_path / "metrics").mkdir()
     if name != "download":
         made.make_raw(tmp_path)
@@ -463,9 +547,9 @@ def test_a_full_disk_when_the_network_is_saved_says_so(tmp_path: Path) -> None:
         import subprocess
         from pathlib import Path
         from stages.common import stage
-from stages.learning import network
+        from stages.learning import network
 
-        network.start(0, 2)
+        network.start(2)
         trained = network.build(3)
         save = lambda: network.save(trained, Path("models/classifier.keras"))
         for size in ("100k", "6m"):

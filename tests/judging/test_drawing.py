@@ -7,7 +7,7 @@ from stages.judging import drawing
 
 
 def draw(target: Path, title: str = "Accuracy") -> bytes:
-    with figures.drawing(target, (3, 2)) as figure:
+    with drawing.drawing(target, (3, 2)) as figure:
         axes = figure.subplots()
         axes.plot([1, 2, 3], [0.2, 0.8, 0.6])
         axes.set_title(title)
@@ -28,15 +28,15 @@ def test_the_same_bytes_each_time_whatever_the_user_has_set(
 
 
 def test_it_is_a_png_of_the_size_asked_for_without_date_or_version(tmp_path: Path) -> None:
-    draw(tmp_path / "figures/plot.png")
-    with Image.open(tmp_path / "figures/plot.png") as image:
+    draw(tmp_path / "charts/plot.png")
+    with Image.open(tmp_path / "charts/plot.png") as image:
         assert (image.format, image.size) == ("PNG", (330, 220))
         assert not set(image.info) - {"dpi"}
         assert len(set(image.convert("L").tobytes())) > 10
 
 
 def test_nothing_is_written_when_the_drawing_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), figures.drawing(tmp_path / "plot.png", (3, 2)):
+    with pytest.raises(ZeroDivisionError), drawing.drawing(tmp_path / "plot.png", (3, 2)):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
@@ -46,6 +46,6 @@ def test_a_dollar_sign_is_no_formula(tmp_path: Path) -> None:
 
 
 def test_a_rectangle_is_not_filled() -> None:
-    found = figures.rectangle(40, 50, 60, 70, edgecolor="white")
-    assert (*found.get_xy(), found.get_width(), found.get_height()) == (40, 50, 60, 70)
-    assert not found.get_fill()
+    frame = drawing.rectangle(40, 50, 60, 70, edgecolor="white")
+    assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (40, 50, 60, 70)
+    assert not frame.get_fill()

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from stages.judging import gradcam
+from stages.judging.baselines import FRAME
 from stages.learning import network
-from stages.intake.decode import FRAME, SIZE
+from stages.learning.dataset import SIZE
 
 
 def pixels_of(count: int) -> np.ndarray:
@@ -14,12 +15,12 @@ def pixels_of(count: int) -> np.ndarray:
 
 
 def blob(top: int, left: int) -> np.ndarray:
-    found = np.zeros((SIZE, SIZE), np.float32)
-    found[top : top + 10, left : left + 10] = 1
-    return found
+    activation = np.zeros((SIZE, SIZE), np.float32)
+    activation[top : top + 10, left : left + 10] = 1
+    return activation
 
 
-def test_the_share_outside_the_chest() -> None:
+def test_the_share_outside_the_centre() -> None:
     half = blob(100, FRAME - 5)  # five columns on either side of the line
     maps = np.array([blob(100, 100), blob(0, 0), half, np.ones((SIZE, SIZE), np.float32)])
     shares = gradcam.outside_share(maps)
@@ -34,9 +35,9 @@ def test_a_map_without_any_activation_has_no_share() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_the_figure_has_the_same_bytes_each_time(tmp_path: Path, count: int) -> None:
+def test_the_picture_has_the_same_bytes_each_time(tmp_path: Path, count: int) -> None:
     maps = np.random.default_rng(1).random((count, SIZE, SIZE), np.float32)
-    captions = ["right: $x_\nof a file"] * count
+    captions = ["correct: $x_\nof a file"] * count
     for name in ("first", "again"):
         target = tmp_path / f"{name}.png"
         gradcam.draw(pixels_of(count), maps, captions, "Grad-CAM: a $ource_", target)
@@ -49,7 +50,7 @@ def test_the_figure_has_the_same_bytes_each_time(tmp_path: Path, count: int) -> 
 class TestActivations:
     @pytest.fixture(autouse=True)
     def _started(self) -> None:
-        network.start(0, 2)
+        network.start(2)
 
     def test_shape_and_range(self) -> None:
         maps = gradcam.activations(network.build(3), pixels_of(34), np.arange(34) % 3)
@@ -73,7 +74,7 @@ class TestActivations:
         assert abs(second - third).max() > 0.01
 
     def test_it_follows_the_definition(self) -> None:
-        """Against the gradient taken through the whole network, one image and filter at a time."""
+        """Against the gradient taken through all of the network, one image and filter at a time."""
         import keras
         import tensorflow
 
@@ -88,12 +89,12 @@ class TestActivations:
             score = (pooled(variable) @ kernel + bias)[0, 1]
         slopes = np.asarray(tape.gradient(score, variable))[0]
         wanted = np.maximum((features[0] * slopes).sum(axis=-1), 0)
-        found = gradcam.activations(trained, image, np.array([1]))[0]
+        result = gradcam.activations(trained, image, np.array([1]))[0]
         large = np.asarray(tensorflow.image.resize(wanted[..., None], (SIZE, SIZE)))[..., 0]
         assert hidden.shape == (1, 64)
-        assert found == pytest.approx(large / large.max(), abs=1e-4)
+        assert result == pytest.approx(large / large.max(), abs=1e-4)
 
-    def test_where_nothing_speaks_for_the_class_the_map_is_empty(self) -> None:
+    def test_where_nothing_favours_the_class_the_map_is_empty(self) -> None:
         trained = network.build(3)
         trained.get_layer("dense_1").set_weights([np.zeros((64, 3)), np.zeros(3)])
         maps = gradcam.activations(trained, pixels_of(1), np.array([0]))

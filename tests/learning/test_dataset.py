@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -5,8 +6,8 @@ import pytest
 from PIL import Image
 
 from stages.common import files
-from stages.learning import dataset
 from stages.common.errors import InputError
+from stages.learning import dataset
 from tests import made
 
 
@@ -40,23 +41,23 @@ def message(folder: Path) -> str:
 
 
 def test_images_of_one_use(folder: Path) -> None:
-    found = dataset.load(["train"], folder)
-    assert len(found) == 2
-    assert found.classes == ("A", "B b")  # all classes, whichever are used
-    assert found.labels.tolist() == [1, 0]
-    assert found.one_hot.tolist() == [[0, 1], [1, 0]]
-    assert found.one_hot.dtype == np.float32
-    assert found.pixels.shape == (2, 200, 200, 3)
-    assert found.pixels.dtype == np.uint8
+    images = dataset.load(["train"], folder)
+    assert len(images) == 2
+    assert images.classes == ("A", "B b")  # all classes, whichever are used
+    assert images.labels.tolist() == [1, 0]
+    assert images.one_hot.tolist() == [[0, 1], [1, 0]]
+    assert images.one_hot.dtype == np.float32
+    assert images.pixels.shape == (2, 200, 200, 3)
+    assert images.pixels.dtype == np.uint8
     expected = np.asarray(made.picture(0, (200, 200)).convert("RGB"))
-    assert (found.pixels[0] == expected).all()
+    assert (images.pixels[0] == expected).all()
 
 
 def test_images_of_several_uses(folder: Path) -> None:
-    found = dataset.load(["test", "validation"], folder)
-    assert found.table["use"].tolist() == ["test", "validation"]
-    assert found.table["leaked"].tolist() == [True, False]
-    assert found.table["group"].tolist() == [2, 3]
+    images = dataset.load(["test", "validation"], folder)
+    assert images.table["use"].tolist() == ["test", "validation"]
+    assert images.table["leaked"].tolist() == [True, False]
+    assert images.table["group"].tolist() == [2, 3]
 
 
 def test_no_images_of_a_use(folder: Path) -> None:
@@ -64,12 +65,12 @@ def test_no_images_of_a_use(folder: Path) -> None:
 
 
 def test_take(folder: Path) -> None:
-    found = dataset.load(["train", "test"], folder)
-    taken = found.take(np.array([2, 0]))
+    images = dataset.load(["train", "test"], folder)
+    taken = images.take(np.array([2, 0]))
     assert taken.labels.tolist() == [0, 1]
     assert taken.table["use"].tolist() == ["test", "train"]
     assert taken.table.index.tolist() == [0, 1]
-    assert (taken.pixels[1] == found.pixels[0]).all()
+    assert (taken.pixels[1] == images.pixels[0]).all()
 
 
 def test_class_names_that_look_like_something_else(folder: Path) -> None:
@@ -78,16 +79,10 @@ def test_class_names_that_look_like_something_else(folder: Path) -> None:
     assert dataset.load(["train"], folder).classes == ("007", "NA")
 
 
-def test_the_table_is_missing(tmp_path: Path) -> None:
-    assert message(tmp_path) == (
-        f"{tmp_path}/index.csv is not there; the stage `preprocess` writes it. "
-        "Run `dvc repro preprocess`."
-    )
-
-
 @pytest.mark.parametrize(
     "content",
     [
+        None,
         b"",
         b"\xff\xfe,a\n",
         b"file,use\na,b\n",
@@ -95,41 +90,62 @@ def test_the_table_is_missing(tmp_path: Path) -> None:
         b'file,source,use,class,group,leaked\n"a,b,train,A,1,no\n',
     ],
 )
-def test_the_table_is_damaged(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "index.csv").write_bytes(content)
+def test_a_missing_or_damaged_table_is_named(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "index.csv").write_bytes(content)
     text = message(tmp_path)
     assert text.startswith(f"{tmp_path}/index.csv is not the table that the stage `preprocess`")
     assert text.endswith("Run `dvc repro --force preprocess`.")
 
 
-def test_an_image_is_missing(folder: Path) -> None:
-    (folder / "train/A/1.png.png").unlink()
-    text = message(folder)
-    assert f"{folder}/train/A/1.png.png: expected a PNG of 200 x 200 RGB" in text
-    assert "No such file" in text
+WHOLE = made.encoded(made.picture(1, (200, 200)).convert("RGB"), "PNG")
 
 
 @pytest.mark.parametrize(
-    ("image", "found"),
+    "content",
     [
-        (Image.new("RGB", (1, 1)), "found 1 x 1 RGB"),  # numpy would spread it over all pixels
-        (Image.new("RGB", (1, 200)), "found 1 x 200 RGB"),
-        (Image.new("L", (200, 200)), "found 200 x 200 L"),
-        (Image.new("RGBA", (200, 200)), "found 200 x 200 RGBA"),
+        None,
+        b"",
+        b"text",
+        WHOLE[:500],
+        made.encoded(Image.new("RGB", (1, 1)), "PNG"),  # numpy would spread it over all pixels
+        made.encoded(Image.new("RGB", (1, 200)), "PNG"),
+        made.encoded(Image.new("L", (200, 200)), "PNG"),
+        made.encoded(Image.new("RGBA", (200, 200)), "PNG"),
     ],
 )
-def test_an_image_of_another_kind(folder: Path, image: Image.Image, found: str) -> None:
-    image.save(folder / "train/A/1.png.png")
-    assert message(folder).endswith(f"({found}). Run `dvc repro --force preprocess`.")
-
-
-@pytest.mark.parametrize("content", [b"", b"text", made.encoded(made.picture(1), "JPEG")])
-def test_an_image_is_damaged(folder: Path, content: bytes) -> None:
-    (folder / "test/A/2.png.png").write_bytes(content)
-    assert "cannot identify" in message(folder)
-
-
-def test_an_image_is_cut_short(folder: Path) -> None:
+def test_a_missing_or_damaged_image_is_named(folder: Path, content: bytes | None) -> None:
     path = folder / "test/A/2.png.png"
-    path.write_bytes(path.read_bytes()[:500])
-    assert "truncated" in message(folder)
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    text = message(folder)
+    assert text.startswith(
+        f"{path} is not the 200 x 200 RGB image that the stage `preprocess` writes ("
+    )
+    assert text.endswith("). Run `dvc repro --force preprocess`.")
+
+
+def test_where_the_images_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"provenance\.json is not there.*dvc repro preprocess"):
+        dataset.provenance()
+    files.write_json(dataset.PROCESSED / "provenance.json", {"data": "made for a test"})
+    assert dataset.provenance() == {"data": "made for a test"}
+
+
+def test_a_record_per_prediction(folder: Path) -> None:
+    images = dataset.load(["train", "test"], folder)
+    probabilities = np.array([[0.25, 0.75], [0.5, 0.5], [0.125, 0.875]])
+    records = dataset.prediction_records(images, probabilities)
+    assert records[0] == {
+        "file": "train/B b/0.png",
+        "actual": "B b",
+        "predicted": "B b",
+        "leaked": False,
+        "probability A": 0.25,
+        "probability B b": 0.75,
+    }
+    assert [record["predicted"] for record in records] == ["B b", "A", "B b"]
+    assert [record["leaked"] for record in records] == [False, False, True]
+    json.dumps(records)

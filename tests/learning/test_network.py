@@ -1,7 +1,9 @@
 import os
+import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.common import files, params
+from stages.common import files
+from stages.common.errors import InputError
 from stages.learning import network
 from stages.learning.dataset import Images
-from stages.common.errors import InputError
 from tests import made_processed
 
 SUMMARY = """
@@ -33,14 +35,14 @@ TRAIN_AND_SAVE = """
 import os, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from pathlib import Path
-from tests.common.test_network import train_and_save
+from tests.learning.test_network import train_and_save
 train_and_save(Path(sys.argv[1]))
 """
 
 
 @pytest.fixture
 def _started() -> None:
-    network.start(0, 2)
+    network.start(2)
 
 
 started = pytest.mark.usefixtures("_started")
@@ -49,31 +51,27 @@ started = pytest.mark.usefixtures("_started")
 def some(
     count: int,
     use: str = "train",
-    draw: made_processed.Draw = made_processed.told_by_the_centre,
+    draw: made_processed.Draw = made_processed.class_in_the_centre,
     seed: int = 0,
 ) -> Images:
     return made_processed.images_of(made_processed.many({use: count}, draw, seed))
 
 
 def train_and_save(target: Path) -> Any:
-    network.start(7, 2)
-    import keras
-
-    keras.utils.clear_session()  # else the second optimizer of a process is called adam_1
+    network.start(2)
     images = some(11)
-    trained, _, _ = network.fit(images, images, made_processed.training(epochs=2), "train")
+    trained, _, _ = network.fit(images, images, made_processed.training(seed=7, epochs=2), "train")
     network.save(trained, target)
     return trained
 
 
 def test_the_defaults_are_the_original_ones() -> None:
-    assert params.load(made_processed.REPOSITORY / "params.yaml").train.model_dump() == {
+    assert made_processed.training().model_dump() == {
         "optimizer": "adam",
         "learning_rate": 1e-4,
         "batch_size": 32,
         "epochs": 50,
         "monitor": "val_accuracy",
-        "mode": "max",
         "patience": 8,
         "min_delta": 0.001,
         "weights": "best",
@@ -91,7 +89,7 @@ def test_importing_the_module_is_cheap() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_what_a_start_writes_is_held_back_unless_it_fails(
+def test_what_a_start_prints_is_held_back_unless_it_fails(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with network._quiet_start():
@@ -107,6 +105,49 @@ def test_what_a_start_writes_is_held_back_unless_it_fails(
         fail()
     os.write(2, b"afterwards\n")
     assert capfd.readouterr().err == "the reason\nafterwards\n"
+
+
+STARTS = {
+    "a processor without AVX": "os.abort()",
+    "a broken installation": "raise ImportError('libtensorflow.so: no such file')",
+    "a kill": "os.kill(os.getpid(), 9)",
+}
+
+
+def start_with_fakes(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Calls `network.start` with packages that print a line, then run `code`."""
+    fake = f"""
+import os, sys
+from unittest.mock import MagicMock
+os.write(2, b"compiled to use AVX instructions\\n")
+{code}
+sys.modules[__name__] = MagicMock()
+"""
+    for name in ("keras", "tensorflow"):
+        (folder / f"{name}.py").write_text(fake)
+    code = "import os; from stages.learning import network; network.start(1); os.write(2, b'on\\n')"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": f"{folder}:{made_processed.REPOSITORY}"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("code", STARTS.values(), ids=STARTS)
+def test_what_tensorflow_prints_before_it_fails_is_shown(tmp_path: Path, code: str) -> None:
+    done = start_with_fakes(tmp_path, code)
+    assert done.returncode in (1, -signal.SIGABRT, -signal.SIGKILL)
+    assert done.stderr.count("compiled to use AVX instructions\n") == 1
+    assert ("libtensorflow.so: no such file" in done.stderr) == ("ImportError" in code)
+
+
+def test_what_tensorflow_prints_is_not_shown_where_it_starts(tmp_path: Path) -> None:
+    done = start_with_fakes(tmp_path, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "on\n")
 
 
 @pytest.mark.tensorflow
@@ -156,8 +197,8 @@ def test_it_learns_as_the_original_did_and_partial_batches_count() -> None:
     assert [record["epoch"] for record in history] == [1, 2, 3]
     for record in history:
         for name, images in (("accuracy", 36), ("val_accuracy", 33)):
-            right = record[name] * images
-            assert right == pytest.approx(round(right), abs=1e-4)
+            correct = record[name] * images
+            assert correct == pytest.approx(round(correct), abs=1e-4)
     assert any(record["val_accuracy"] * 32 % 1 > 0.01 for record in history)
     assert 1 <= kept <= 3
 
@@ -176,6 +217,40 @@ def test_without_an_improvement_it_stops_after_as_many_epochs_as_its_patience() 
     assert (len(history), kept) == (3, 3)
 
 
+def stopped(
+    history: Sequence[dict[str, float]], monitor: str, patience: int, min_delta: float
+) -> tuple[int, int]:
+    """The number of epochs and the best of them, by the rule of early stopping."""
+    better = 1 if monitor == "val_accuracy" else -1
+    best, best_epoch = float("-inf"), 0
+    for epoch, record in enumerate(history, 1):
+        if better * record[monitor] > best + min_delta:
+            best, best_epoch = better * record[monitor], epoch
+        elif epoch - best_epoch >= patience:
+            return epoch, best_epoch
+    return len(history), best_epoch
+
+
+@pytest.mark.tensorflow
+@started
+def test_early_stopping_watches_what_it_is_told_to_and_by_how_much() -> None:
+    train, validation = some(4), some(4, seed=1)
+    settings = made_processed.training(
+        learning_rate=0.001, batch_size=6, epochs=9, patience=9, min_delta=0.0
+    )
+    _, all_epochs, _ = network.fit(train, validation, settings, "train")
+    results = []
+    for monitor, min_delta in (("val_accuracy", 0.001), ("val_loss", 0.001), ("val_loss", 0.5)):
+        changes = {"monitor": monitor, "min_delta": min_delta, "patience": 2}
+        _, history, kept = network.fit(
+            train, validation, settings.model_copy(update=changes), "train"
+        )
+        assert history == all_epochs[: len(history)]
+        assert (len(history), kept) == stopped(all_epochs, monitor, 2, min_delta)
+        results.append((len(history), kept))
+    assert len(set(results)) == 3  # each of the settings matters here
+
+
 @pytest.mark.tensorflow
 @started
 @pytest.mark.parametrize("weights", ["best", "last"])
@@ -188,14 +263,13 @@ def test_the_weights_are_those_of_the_epoch_that_it_says(weights: str) -> None:
         batch_size=6,
         epochs=5,
         monitor="val_loss",
-        mode="min",
         weights=weights,
     )
     trained, history, kept = network.fit(train, validation, settings, "train")
     losses = [record["val_loss"] for record in history]
     assert kept == (len(history) if weights == "last" else int(np.argmin(losses)) + 1)
-    said = network.probabilities(trained, validation.pixels)
-    loss = -np.log(said[np.arange(len(validation)), validation.labels]).mean()
+    probabilities = network.probabilities(trained, validation.pixels)
+    loss = -np.log(probabilities[np.arange(len(validation)), validation.labels]).mean()
     assert loss == pytest.approx(losses[kept - 1], rel=1e-4)
     assert min(abs(np.delete(losses, kept - 1) - loss)) > 0.001  # and of no other epoch
 
@@ -251,7 +325,7 @@ def test_the_same_bytes_in_another_process_on_one_core_with_other_keras_settings
 
 
 @pytest.mark.tensorflow
-def test_what_is_saved_loads_and_says_the_same_bit_for_bit(tmp_path: Path) -> None:
+def test_what_is_saved_loads_and_predicts_the_same_bit_for_bit(tmp_path: Path) -> None:
     trained = train_and_save(tmp_path / "models/classifier.keras")
     loaded = network.load(tmp_path / "models/classifier.keras")
     pixels = some(5, seed=3).pixels
@@ -311,6 +385,6 @@ def test_a_damaged_byte_of_the_weights_is_noticed_or_harmless(tmp_path: Path) ->
             network.load(path)
 
 
-def test_a_missing_companion_is_named(tmp_path: Path) -> None:
+def test_a_missing_metadata_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"classifier\.json is not there.*dvc repro train"):
-        network.read_companion(tmp_path / "classifier.json")
+        network.read_metadata(tmp_path / "classifier.json")
