@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -62,7 +63,7 @@ class Scratch:
         """Sets parameters, written `group__key=value`, and keeps the comments out of it."""
         self.set_all({name.replace("__", "."): value for name, value in values.items()})
 
-    def set_all(self, values: dict[str, object]) -> None:
+    def set_all(self, values: Mapping[str, object]) -> None:
         """Sets parameters by their dotted names."""
         path = self.folder / "params.yaml"
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
