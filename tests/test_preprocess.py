@@ -163,7 +163,7 @@ def test_another_seed_deals_anew_and_the_same_one_the_same(raw: Path, tmp_path: 
     for seed in (0, 1, 0):
         made.write_params(tmp_path)
         text = Path("params.yaml").read_text()
-        Path("params.yaml").write_text(text.replace("  seed: 0\n", f"  seed: {seed}\n", 1))
+        Path("params.yaml").write_text(text.replace("  seed: 0 ", f"  seed: {seed} ", 1))
         preprocess.main()
         outputs.append(written())
     assert outputs[0] == outputs[2]
