@@ -13,6 +13,11 @@ from stages.learning.dataset import SIZE
 from tests import made_processed
 
 
+def test_the_settings_are_those_that_the_results_in_the_readme_are_of() -> None:
+    assert (baselines.LOW_RESOLUTION_SIDE, baselines.BORDER_SIDE) == (16, 20)
+    assert (baselines.FRAME, baselines.PENALTY) == (40, 10.0)
+
+
 def test_reduced_images_are_grey_means() -> None:
     pixels = np.zeros((2, SIZE, SIZE, 3), np.uint8)
     pixels[1, :, SIZE // 2 :] = 200
