@@ -27,7 +27,7 @@ setup: .venv/installed .dvc/config.local ## set up alone, to `dvc pull` what a c
 test: .venv/installed-dev lint ## set up, then run every check and every test
 	$(python) -m pytest -n 2 --dist loadfile
 
-test-fast: .venv/installed-dev ## the tests that need neither the network nor whole pipelines
+test-fast: .venv/installed-dev ## the tests without TensorFlow and without whole pipelines
 	$(python) -m pytest -n 2 --dist loadfile -m "not tensorflow and not pipeline"
 
 lint: .venv/installed-dev ## style and types

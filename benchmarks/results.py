@@ -27,6 +27,11 @@ BASELINES = {
     "border": "border only, centre blacked out",
     "majority_class": "majority class",
 }
+CALIBRATION = {
+    "expected_calibration_error": "expected calibration error",
+    "brier": "Brier score",
+    "loss": "log loss",
+}
 
 
 def spread(values: list[float]) -> str:
@@ -70,10 +75,10 @@ def more(runs: list[dict[str, Any]]) -> dict[str, str]:
     """What the README leaves out: calibration, Grad-CAM and epochs, of one protocol."""
     evaluations = [details["evaluate"] for details in runs]
     lines = {
-        f"{name.replace('_', ' ')}, {when} temperature scaling": spread(
+        f"{words}, {when} temperature scaling": spread(
             [result["calibration"][when][name] for result in evaluations]
         )
-        for name in ("expected_calibration_error", "brier", "loss")
+        for name, words in CALIBRATION.items()
         for when in ("before", "after")
     }
     lines["Grad-CAM: share outside the central region"] = spread(

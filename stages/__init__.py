@@ -1,4 +1,4 @@
-"""The stages of the pipeline, one script each; `dvc.yaml` says how they hang together."""
+"""The stages of the pipeline, one script each, and two tools, predict and repair."""
 
 import importlib.util
 import sys

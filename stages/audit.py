@@ -2,7 +2,7 @@
 
 Reads `data/raw`. Writes `data/audit.csv` (one row per readable file: what it is, and the group of
 files that show the same radiograph), `metrics/details/audit.json` (the counts) and
-`metrics/pictures/copies.png` (every group of near copies, for a person to confirm).
+`metrics/pictures/copies.png` (the near copies, for a person to confirm).
 """
 
 import hashlib

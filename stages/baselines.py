@@ -1,4 +1,4 @@
-"""How well do simple baselines classify, without lungs or without a network?
+"""How well do simple baselines classify, without a neural network?
 
 Reads `data/processed` and `data/audit.csv`. Writes `metrics/details/baselines.json`: the accuracy
 of the baselines of `stages/judging/baselines.py`, trained on the images that the network was

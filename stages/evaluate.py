@@ -1,4 +1,4 @@
-"""How good the network is, on images that it has not met.
+"""How good the network is on the test images.
 
 Reads `models`, `data/processed` (use "test"), and the details of `train` and `baselines`. Writes
 `metrics.json` (the few numbers that `dvc metrics show` prints), `metrics/details/evaluate.json`

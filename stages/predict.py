@@ -1,4 +1,4 @@
-"""The trained network on somebody's own images. No diagnosis: see metrics/MODEL_CARD.md.
+"""Classifies images with the trained network. No diagnosis: see metrics/MODEL_CARD.md.
 
 usage: python -m stages.predict [--json] [--explain FOLDER] IMAGE_OR_FOLDER [...]
 
@@ -138,7 +138,7 @@ def main() -> None:
     """Reads the command line and predicts."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.predict",
-        description="Tells the class of chest radiographs with the trained network "
+        description="Classifies chest radiographs with the trained network "
         f"({network.MODEL}, made by `dvc repro train`). Prints the class and the probability of "
         "each class. Not a medical device.",
         epilog="Exit status 1 if a file could not be read; the others are done all the same.",

@@ -1,4 +1,4 @@
-"""Everything that was found out, for people to read.
+"""All results, for people to read.
 
 Reads the JSON files in `metrics/details/` and `metrics/plots/`, the provenance and params.yaml.
 Writes the charts in `metrics/charts/` and `metrics/MODEL_CARD.md`, and prints the table that ends

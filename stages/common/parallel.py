@@ -24,10 +24,10 @@ def each(
     label: str,
     threads: int | None = None,
 ) -> list[Result]:
-    """Calls `function` on every item; Pillow lets go of the interpreter, so threads are enough.
+    """Calls `function` on every item; Pillow releases the interpreter lock, so threads are enough.
 
     Args:
-        function: Raises to end all of it; then, as on Ctrl-C, what has not begun is dropped.
+        function: If it raises, or on Ctrl-C, the items that have not begun are dropped.
         items: What it is called with.
         label: Stands before the progress bar, which is shown on terminals only.
         threads: How many at once; as many as there are cores where it is None.

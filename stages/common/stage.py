@@ -30,7 +30,7 @@ _DENIED = "permission is denied. Give yourself the right to read and write there
 _MACHINE_FAULTS = {
     errno.ENOSPC: "the disk is full. Make room and run `dvc repro` again",
     errno.EDQUOT: "the disk quota is used up. Make room and run `dvc repro` again",
-    errno.EIO: "the disk reports a read or write error. Look after it, then run `dvc repro` again",
+    errno.EIO: "the disk reports a read or write error. Check it, then run `dvc repro` again",
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,
     errno.EROFS: "the file system is read-only. Move the project to one that can be written to",
@@ -146,7 +146,7 @@ def script(name: str, main: Callable[[], None], description: str | None) -> None
     argparse.ArgumentParser(
         prog=f"python -m stages.{name}",
         description=description,
-        epilog="Its numbers are in params.yaml. "
+        epilog="Its parameters, if any, are in params.yaml. "
         f"Usually run by `dvc repro {name}`, which skips it when nothing has changed.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()

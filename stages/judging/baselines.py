@@ -1,4 +1,4 @@
-"""Classifiers that see next to nothing of the lungs, to hold the network against.
+"""Crude classifiers, to hold the network against.
 
 - low_resolution: 16 x 16 grey pixels;
 - border: a frame of 40 of 200 pixels with the centre blacked out, reduced to 20 x 20 grey pixels,
@@ -16,7 +16,7 @@ from PIL import Image
 from stages.learning.dataset import Images
 
 FRAME = 40
-"""Pixels: what is left of an image without a frame of this width is taken for the chest."""
+"""Width of the border in pixels; the rest of the image is its central region."""
 LOW_RESOLUTION_SIDE = 16
 BORDER_SIDE = 20
 PENALTY = 10.0

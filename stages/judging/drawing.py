@@ -18,14 +18,12 @@ def drawing(target: Path, inches: tuple[float, float]) -> Iterator[Any]:
     sign is a dollar sign.
     """
     import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams["text.parse_math"] = False
         figure = Figure(figsize=inches, dpi=DOTS_PER_INCH, layout="constrained")
-        FigureCanvasAgg(figure)
         yield figure
         with files.atomic_write(target) as partial:
             figure.savefig(partial, format="png", metadata={"Software": None})

@@ -232,17 +232,17 @@ def leak_free(groups: np.ndarray, leaked: np.ndarray) -> np.ndarray:
 
     Args:
         groups: int64, (n,).
-        leaked: bool, (n,): whether a copy stands in train or validation.
+        leaked: bool, (n,): whether train/ has a copy.
     """
     _, first = np.unique(groups, return_index=True)
     return np.sort(first[~np.isin(groups[first], groups[leaked])])
 
 
 def headline_positions(images: Images) -> dict[str, np.ndarray]:
-    """Which test images count (positions, int64) for each of the two answers to "how good".
+    """Which test images count (positions, int64) for each of the two evaluation sets.
 
     `all_test` is every test image, as everybody reports it; `leak_free` one image per radiograph,
-    none of them seen in training.
+    none with a copy in train/.
 
     Raises:
         InputError: without the leaks, a class has no image left.
@@ -252,9 +252,9 @@ def headline_positions(images: Images) -> dict[str, np.ndarray]:
     if missing:
         name = images.classes[min(missing)]
         raise InputError(
-            f"class {name!r}: every test image has a copy in train/, so it can't be judged "
-            "without a leak. Add test images that are no copies; metrics/details/audit.json "
-            "lists them."
+            f"class {name!r}: every test image has a copy in train/, so it can't be judged without "
+            "a leak. Add other test images of this class; metrics/details/audit.json lists the "
+            "copies."
         )
     return {"all_test": np.arange(len(images)), "leak_free": clean}
 

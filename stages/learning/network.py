@@ -65,7 +65,7 @@ def _quiet_start() -> Iterator[None]:
 
 
 def start(threads: int) -> Any:
-    """Imports TensorFlow for runs that repeat to the bit, on the CPU; returns the module.
+    """Imports TensorFlow, set up for runs on the CPU that repeat to the bit; returns the module.
 
     The bits depend on the number of threads inside an operation and on oneDNN, so both are
     fixed; they also depend on the processor's instruction set, which can't be.
@@ -91,7 +91,7 @@ def start(threads: int) -> Any:
 
 
 def build(classes: int) -> Any:
-    """The original's network: 1,089,683 parameters for three classes, layer names included.
+    """The original's network, with its layer names; 1,089,683 parameters for three classes.
 
     Takes (n, SIZE, SIZE, 3), 0 to 255, and scales it itself, so that nobody can forget to;
     gives probabilities, float32, (n, classes).
@@ -181,7 +181,7 @@ def fit(
 
 
 def _finite(network: Any, settings: Train) -> Any:
-    """A Keras callback that ends a training whose loss or weights are no longer numbers.
+    """A Keras callback that ends a training whose loss or weights become NaN or infinite.
 
     The weights too, because ReLU and pooling turn what is no number into 0: a network whose
     convolutions are lost still has a loss.

@@ -1,4 +1,4 @@
-"""Splits in which no radiograph stands on both sides, and every class on each."""
+"""Splits in which no radiograph stands on both sides, and every class appears on both."""
 
 from collections.abc import Iterator, Sequence
 
@@ -34,8 +34,8 @@ def folds(
         if radiographs < count:
             raise InputError(
                 f"class {name!r}: found {radiographs} different radiographs to train on, expected "
-                f"at least {count}, so that each of {count} shares gets one. Add images, or lower "
-                "the number of shares (preprocess.validation_share, crossvalidate.folds)."
+                f"at least {count}, so that each of {count} parts gets one. Add images, raise "
+                "preprocess.validation_share, or lower crossvalidate.folds."
             )
     dealer = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
     for outside, inside in dealer.split(names, names, groups):

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 HEADLINES = {"all_test": "all test images", "leak_free": "without leaks"}
-"""The two answers of metrics/details/evaluate.json to "how good", in words."""
+"""The two evaluation sets of metrics/details/evaluate.json, in words."""
 METRICS = {
     "accuracy": "accuracy",
     "macro_sensitivity": "macro sensitivity",

@@ -175,7 +175,7 @@ def draw_baselines(results: Mapping[str, Any], folder: Path) -> None:
                 width=0.38,
                 color=COLOURS[number],
                 label=f"{label}, n = {results['evaluate'][headline]['images']}",
-                # rounding can leave a hair below nought
+                # rounding can leave it slightly below zero
                 yerr=np.maximum([accuracy - low, high - accuracy], 0),
                 error_kw={"capsize": 3, "ecolor": "0.2"},
             )

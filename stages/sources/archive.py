@@ -30,7 +30,7 @@ from stages.sources.settings import Download
 _PATH_BYTES = 1000
 _RATIO = 200  # deflate reaches 1032, no picture comes near; small members are exempt
 _RATIO_FROM_BYTES = 1 << 20
-_ENCRYPTED = 0x2041  # flag bits: traditional, strong, table of contents
+_ENCRYPTED = 0x2041  # flag bits: traditional, strong, central directory
 _HARD_LINK = 0x000D  # an extra field: 12 bytes of other things, then the target of a link
 _FAULTS_OF_PATHS = {
     r"\\": "has a backslash in its name",

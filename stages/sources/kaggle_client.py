@@ -30,7 +30,7 @@ _CAUSES = {
     401: "Kaggle refused the account (401): the token is wrong or expired. Renew it in the "
     "settings at kaggle.com, or remove it (KAGGLE_API_TOKEN, ~/.kaggle/): this data set can be "
     "had without an account",
-    403: "Kaggle forbids it (403): it wants its terms or the data set's licence accepted first. "
+    403: "Kaggle forbids it (403): its terms or the data set's licence must be accepted first. "
     "Log in at kaggle.com, open the data set's page and accept, then run the same command again",
     404: "Kaggle does not have it (404): the data set, or this version of it, was withdrawn. "
     "Look at its page at kaggle.com, " + _ELSEWHERE,
@@ -38,8 +38,8 @@ _CAUSES = {
     "command again",
 }
 _WRONG_SIZE = (
-    "the transfer ended with the wrong number of bytes, as it does when the address expires on "
-    "the way. What came was thrown away; run the same command again"
+    "the transfer ended with the wrong number of bytes, for example because the download link "
+    "expired. What came was thrown away; run the same command again"
 )
 
 
@@ -63,7 +63,7 @@ def cause(error: BaseException, data_set: str, size: int | None) -> str:
             if status in _CAUSES:
                 return _CAUSES[status]
             if status >= 500:
-                return f"Kaggle has a fault of its own ({status}). Run the same command again later"
+                return f"Kaggle reports a server error ({status}). Run the same command again later"
         case UnicodeError():  # in the token, which goes into a header
             return _CAUSES[401]
         case ValueError() if "Invalid header" in str(error):

@@ -467,3 +467,64 @@ def test_any_file_ends_in_words(content: bytes, tmp_path_factory: pytest.TempPat
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"any-params\.yaml"):
         params.load_all(path)
+
+
+BOUNDS = {
+    "download.phantom_seed": (0, 2**32 - 1),
+    "download.max_files": (1, 10_000_000),
+    "preprocess.seed": (0, 2**32 - 1),
+    "train.batch_size": (1, 100_000),
+    "train.epochs": (1, 100_000),
+    "train.patience": (1, 100_000),
+    "train.seed": (0, 2**32 - 1),
+    "train.threads": (1, 256),
+    "evaluate.bootstrap_samples": (100, 1_000_000),
+    "evaluate.gradcam_images": (1, 60),
+    "evaluate.seed": (0, 2**32 - 1),
+    "crossvalidate.folds": (2, 50),
+    "crossvalidate.epochs": (1, 100_000),
+}
+"""Of the whole numbers: the least and the greatest value."""
+RANGES = {
+    "download.phantom_share": ([1e-9, 1.0], [0.0, 1.01]),
+    "download.max_gigabytes": ([1e-9, 10_000.0], [0.0, 10_000.5]),
+    "preprocess.validation_share": ([0.05, 0.5], [0.0499, 0.51]),
+    "train.learning_rate": ([1e-9, 1.0], [0.0, 1.01]),
+    "train.min_delta": ([0.0, 1.0], [-1e-9, 1.01]),
+}
+"""Of the fractions: values at the ends, inside and outside."""
+
+
+def accepts(name: str, value: object) -> bool:
+    group, key = name.split(".")
+    try:
+        params.parse(changed(group, key, value))
+    except InputError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_whole_number_is_bounded(name: str) -> None:
+    least, greatest = BOUNDS[name]
+    assert [accepts(name, value) for value in (least, greatest)] == [True, True]
+    assert [accepts(name, value) for value in (least - 1, greatest + 1)] == [False, False]
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_fraction_is_bounded(name: str) -> None:
+    inside, outside = RANGES[name]
+    assert [accepts(name, value) for value in inside] == [True, True]
+    assert [accepts(name, value) for value in outside] == [False, False]
+
+
+def test_the_number_of_seeds_is_bounded() -> None:
+    for count, good in ((0, False), (1, True), (100, True), (101, False)):
+        assert accepts("crossvalidate.seeds", list(range(count))) == good
+
+
+def test_every_number_in_the_file_has_its_bounds_here() -> None:
+    numbers = {
+        f"{group}.{key}" for group, key in KEYS if isinstance(VALUES[group][key], int | float)
+    }
+    assert numbers == BOUNDS.keys() | RANGES.keys()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.judging import gradcam
+from stages.judging import drawing, gradcam
 from stages.judging.baselines import FRAME
 from stages.learning import network
 from stages.learning.dataset import SIZE
@@ -99,3 +99,19 @@ class TestActivations:
         trained.get_layer("dense_1").set_weights([np.zeros((64, 3)), np.zeros(3)])
         maps = gradcam.activations(trained, pixels_of(1), np.array([0]))
         assert not maps.any()
+
+
+def test_the_rectangle_drawn_is_the_central_region(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    rectangle = drawing.rectangle
+
+    def record(*place: float, **style: object) -> object:
+        drawn.append(place)
+        return rectangle(*place, **style)
+
+    monkeypatch.setattr(drawing, "rectangle", record)
+    pixels = np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    gradcam.draw(pixels, np.zeros((1, SIZE, SIZE), np.float32), ["x"], "x", tmp_path / "x.png")
+    assert drawn == [(FRAME, FRAME, SIZE - 2 * FRAME, SIZE - 2 * FRAME)]

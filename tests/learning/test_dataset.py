@@ -64,6 +64,12 @@ def test_no_images_of_a_use(folder: Path) -> None:
     assert len(dataset.load(["nothing"], folder)) == 0
 
 
+def test_what_is_taken_has_the_same_columns(folder: Path) -> None:
+    taken = dataset.load(["train"], folder).take(np.array([1, 0]))
+    assert tuple(taken.table.columns) == dataset.INDEX_COLUMNS
+    assert taken.table.index.tolist() == [0, 1]
+
+
 def test_take(folder: Path) -> None:
     images = dataset.load(["train", "test"], folder)
     taken = images.take(np.array([2, 0]))
@@ -128,7 +134,7 @@ def test_a_missing_or_damaged_image_is_named(folder: Path, content: bytes | None
 
 def test_where_the_images_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"provenance\.json is not there.*dvc repro preprocess"):
+    with pytest.raises(InputError, match=r"provenance\.json is not there.*dvc repro preprocess`\."):
         dataset.provenance()
     files.write_json(dataset.PROCESSED / "provenance.json", {"data": "made for a test"})
     assert dataset.provenance() == {"data": "made for a test"}

@@ -90,8 +90,8 @@ def test_too_few_radiographs_of_a_class() -> None:
         splits.hold_out(labels, groups, 0.2, 0)
     assert str(caught.value) == (
         "class 'B': found 1 different radiographs to train on, expected at least 5, so that each "
-        "of 5 shares gets one. Add images, or lower the number of shares "
-        "(preprocess.validation_share, crossvalidate.folds)."
+        "of 5 parts gets one. Add images, raise preprocess.validation_share, or lower "
+        "crossvalidate.folds."
     )
 
 

@@ -232,7 +232,7 @@ def test_a_baseline_at_the_end_of_the_networks_interval_is_a_rival() -> None:
     results["evaluate"]["leak_free"]["accuracy_low"] = 0.7
     for name in metrics_files.BASELINES:
         results["baselines"][name]["leak_free"]["accuracy"] = 0.7 if name == "border" else 0.6
-    assert "no better than: border only.**" in card.write(results, PARAMS)
+    assert "be shown to do better than: border only.**" in card.write(results, PARAMS)
 
 
 def test_the_lowest_sensitivity_is_named_with_its_class() -> None:
@@ -273,8 +273,9 @@ def test_words_on_baselines_depend_on_the_numbers():
         "cannot be distinguished from the majority class (0.400)." in lines["file_properties"]
     )
     assert (
-        "no better than: low resolution (16 x 16) and border only.** Its accuracy is therefore no "
-        "evidence that it uses detail finer than 16 x 16 pixels or the centre of the image." in text
+        "be shown to do better than: low resolution (16 x 16) and border only.** Its accuracy is "
+        "therefore no evidence that it uses detail finer than 16 x 16 pixels or the centre of the "
+        "image." in text
     )
 
     results["baselines"]["majority_class"]["leak_free"]["accuracy"] = 0.56
@@ -286,7 +287,7 @@ def test_words_on_baselines_depend_on_the_numbers():
             record["leak_free"]["accuracy"] = 0.69
     text = card.write(results, PARAMS)
     assert "**None of the baselines reaches the network's interval.**" in text
-    assert "no better than" not in text
+    assert "be shown to do better than" not in text
 
 
 @pytest.mark.parametrize(
@@ -330,7 +331,7 @@ def test_what_the_temperature_does_is_told_of_each_metric() -> None:
     text = section(card.write(results, PARAMS), "Calibration")
     assert (
         "the log loss rises from 0.287 to 0.321, the Brier score falls from 0.140 to 0.096 and "
-        "the expected calibration error stays at 0.144; of all three, less is better." in text
+        "the expected calibration error stays at 0.144; lower is better for all three." in text
     )
     reason = "the log loss punishes confident wrong answers most"
     assert reason in text

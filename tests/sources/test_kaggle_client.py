@@ -178,7 +178,7 @@ FAULTS = {
     "permission": "accepted first",
     "404": "was withdrawn",
     "429": "Wait some minutes",
-    "500": "a fault of its own (500)",
+    "500": "a server error (500)",
 }
 
 
@@ -217,7 +217,7 @@ def http_error(status: int) -> requests.HTTPError:
         (http_error(403), None, "accepted first"),
         (http_error(404), None, "Kaggle does not have it (404)"),
         (http_error(429), None, "Wait some minutes"),
-        (http_error(503), None, "of its own (503)"),
+        (http_error(503), None, "a server error (503)"),
         (http_error(418), None, "failed (HTTPError) for a reason that this program does not know"),
         (ValueError("Invalid header value b'SECRET'"), 5, "the token is wrong or expired"),
         (UnicodeEncodeError("latin-1", "SECRET", 0, 1, ""), None, "the token is wrong or expired"),

@@ -39,3 +39,10 @@ def test_layout_names_what_is_wrong(names: list[str], words: str) -> None:
         layout.arrange(names, "x.zip")
     assert words in str(caught.value)
     assert "x.zip" in str(caught.value)
+
+
+def test_names_that_not_every_disk_can_hold() -> None:
+    assert layout.fault_of_name("train/A/\udcff.png") == "a name that is not written in UTF-8"
+    assert layout.fault_of_name("train/A/a\nb.png") == "a control character in its name"
+    assert layout.fault_of_name(f"train/A/{'ä' * 100}") is None  # 200 bytes
+    assert layout.fault_of_name(f"train/A/{'ä' * 100}x") == "a name of more than 200 bytes"
