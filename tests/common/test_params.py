@@ -12,6 +12,7 @@ import yaml
 from dvc.utils.serialize import parse_yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from stages.common import params
 from stages.common.errors import InputError
@@ -528,3 +529,16 @@ def test_every_number_in_the_file_has_its_bounds_here() -> None:
         f"{group}.{key}" for group, key in KEYS if isinstance(VALUES[group][key], int | float)
     }
     assert numbers == BOUNDS.keys() | RANGES.keys()
+
+
+def test_a_value_of_a_hundred_characters_is_shown_whole() -> None:
+    for length, ending in ((98, "x'"), (99, "x…")):  # two quotes come on top
+        text = message(changed("train", "optimizer", "x" * length))
+        assert text.startswith("train.optimizer: found 'xxx")
+        assert f"{ending}, expected" in text
+
+
+def test_settings_cannot_be_changed_by_accident() -> None:
+    settings = params.parse(copy.deepcopy(VALUES)).train
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.epochs = 1

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_the_rectangle_drawn_is_the_central_region(
     drawn = []
     rectangle = drawing.rectangle
 
-    def record(*place: float, **style: object) -> object:
+    def record(*place: float, **style: Any) -> object:
         drawn.append(place)
         return rectangle(*place, **style)
 
