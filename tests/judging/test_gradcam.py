@@ -1,3 +1,5 @@
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +118,39 @@ def test_the_rectangle_drawn_is_the_central_region(
     pixels = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     gradcam.draw(pixels, np.zeros((1, SIZE, SIZE), np.float32), ["x"], "x", tmp_path / "x.png")
     assert drawn == [(FRAME, FRAME, SIZE - 2 * FRAME, SIZE - 2 * FRAME)]
+
+
+def test_each_image_stands_beside_the_same_one_under_its_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = []
+    original = drawing.drawing
+
+    @contextlib.contextmanager
+    def recorded(target: Path, inches: tuple[float, float]) -> Iterator[Any]:
+        with original(target, inches) as figure:
+            figures.append(figure)
+            yield figure
+
+    monkeypatch.setattr(drawing, "drawing", recorded)
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (4, SIZE, SIZE, 3), dtype=np.uint8)
+    maps = generator.random((4, SIZE, SIZE), np.float32)
+    gradcam.draw(pixels, maps, list("abcd"), "title", tmp_path / "x.png")
+    (figure,) = figures
+    assert tuple(figure.get_size_inches()) == pytest.approx((12.6, 5.6))
+    for number, caption in enumerate("abcd"):  # three pairs in a row
+        plain, covered = figure.axes[2 * number : 2 * number + 2]
+        assert plain.get_title("left") == caption
+        for axes in (plain, covered):
+            assert (axes.images[0].get_array() == pixels[number]).all()
+        heat = covered.images[1]
+        assert (heat.get_array() == maps[number]).all()
+        assert (heat.norm.vmin, heat.norm.vmax, heat.get_alpha()) == (0, 1, 0.45)
+        assert len(plain.images) == 1
+
+
+def test_a_faint_map_has_a_share_too() -> None:
+    maps = np.zeros((1, SIZE, SIZE), np.float32)
+    maps[0, 0, 0] = 0.25
+    assert gradcam.outside_share(maps).tolist() == [1.0]
