@@ -14,7 +14,9 @@ repro: .venv/installed .dvc/config.local ## set up, then run the pipeline (dvc r
 	@$(python) -m stages.repair
 	dvc repro
 	@echo
-	@echo "Done. Look at metrics/MODEL_CARD.md and metrics/charts/. Then, once in every terminal:"
+	@dvc metrics show
+	@echo
+	@echo "Done. README.md says what these numbers mean. Look at metrics/MODEL_CARD.md and metrics/charts/. Then, once in every terminal:"
 	@echo "  . .venv/bin/activate"
 	@echo "and for example:"
 	@echo "  dvc metrics show          the headline numbers"
