@@ -16,7 +16,8 @@ repro: .venv/installed .dvc/config.local ## set up, then run the pipeline (dvc r
 	@echo
 	@dvc metrics show
 	@echo
-	@echo "Done. README.md says what these numbers mean. Look at metrics/MODEL_CARD.md and metrics/charts/. Then, once in every terminal:"
+	@echo "Done. README.md says what these numbers mean; metrics/MODEL_CARD.md has all of them."
+	@echo "Then, once in every terminal:"
 	@echo "  . .venv/bin/activate"
 	@echo "and for example:"
 	@echo "  dvc metrics show          the headline numbers"

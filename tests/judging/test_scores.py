@@ -235,3 +235,25 @@ def test_calibration_metrics() -> None:
     assert set(result) == {"loss", "brier", "expected_calibration_error"}
     assert (result["loss"], result["brier"]) == (point["loss"], point["brier"])
     assert 0 < result["expected_calibration_error"] < 1
+
+
+def test_the_bootstrap_cuts_off_a_fortieth_at_either_end() -> None:
+    generator = np.random.default_rng(5)
+    labels = np.repeat([0, 1, 2], 20)
+    probabilities = generator.dirichlet([2, 1, 1], 60)
+    groups = np.arange(60)
+    losses = np.concatenate(
+        [
+            scores._replicate_metrics(labels, probabilities, times)["loss"]
+            for times in scores._draw(labels, groups, 400, 7)
+        ]
+    )
+    result = scores.metrics_with_intervals(labels, probabilities, groups, "abc", 400, 7)
+    low, high = result["intervals"]["loss"]
+    assert (losses < low).sum() == (losses > high).sum() == 10
+    assert (low, high) == pytest.approx(tuple(np.quantile(losses, [0.025, 0.975])))
+
+
+def test_an_accuracy_in_words() -> None:
+    result = scores.accuracy_with_interval(np.arange(66) < 60)
+    assert scores.in_words(result) == "accuracy 0.909 [0.816, 0.958] on 66 test images"
