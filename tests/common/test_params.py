@@ -329,6 +329,7 @@ def test_several_faults_are_all_named() -> None:
     del values["evaluate"]["seed"]
     text = message(values)
     assert len(text.splitlines()) == 3
+    assert all(line[:2] == "  " and line[2].isalpha() for line in text.splitlines()[1:])
     assert "train.epochs: found 0" in text
     assert "audit.unreadable: found 3" in text
     assert "evaluate.seed: this key is missing" in text

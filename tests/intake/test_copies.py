@@ -305,3 +305,20 @@ def test_groups_do_not_depend_on_the_order_of_pairs(graph, random):
     count, pairs = graph
     shuffled = random.sample(pairs, len(pairs))
     assert copies.groups(count, shuffled) == copies.groups(count, pairs)
+
+
+def test_an_alignment_is_recovered_from_near_by() -> None:
+    side = copies._COARSE
+    other = np.stack([copies.fingerprint(chest(seed)).coarse for seed in range(3)])
+    other = other.astype(np.float32) / np.float32(copies._DETAIL_UNIT)
+    true = np.array(
+        [[0.97, 0.02, 0.98, -0.01], [1.03, -0.02, 1.0, 0.02], [1.0, 0.0, 0.97, 0.01]], np.float32
+    )
+    one, _ = copies._laid_over(other, true)
+    start = np.tile(np.array([1, 0, 1, 0], np.float32), (3, 1))
+    before = copies._correlation(one, other, start)
+    found = copies._aligned(one, other, start, steps=6)
+    assert one.shape == (3, side, side)
+    assert np.abs(found - true).max() < 0.004
+    assert (before < 0.98).all()
+    assert (copies._correlation(one, other, found) > 0.99).all()
