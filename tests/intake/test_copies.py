@@ -309,8 +309,8 @@ def test_groups_do_not_depend_on_the_order_of_pairs(graph, random):
 
 def test_an_alignment_is_recovered_from_near_by() -> None:
     side = copies._COARSE
-    other = np.stack([copies.fingerprint(chest(seed)).coarse for seed in range(3)])
-    other = other.astype(np.float32) / np.float32(copies._DETAIL_UNIT)
+    detail = np.stack([copies.fingerprint(chest(seed)).coarse for seed in range(3)])
+    other = detail.astype(np.float32) / np.float32(copies._DETAIL_UNIT)
     true = np.array(
         [[0.97, 0.02, 0.98, -0.01], [1.03, -0.02, 1.0, 0.02], [1.0, 0.0, 0.97, 0.01]], np.float32
     )
