@@ -66,7 +66,7 @@ def whole(here: Path, archive: Path | None) -> Iterator[Row]:
         0.7,
     )
     yield (
-        "the same with baselines, cross-validation and report, to the notebook",
+        "the same with cross-validation and report, to the notebook",
         (min(same_job) + min(rest)) / min(theirs),
         None,
     )
