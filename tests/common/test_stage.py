@@ -146,7 +146,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(tmp_path: Path) -> None:
         ),
         (
             errno.EIO,
-            "the disk reports a read or write error. Look after it, then run `dvc repro` again.",
+            "the disk reports a read or write error. Check it, then run `dvc repro` again.",
         ),
     ],
 )
