@@ -418,9 +418,10 @@ def test_a_stage_whose_dvc_was_killed_before_it_could_watch_it_says_so(tmp_path:
         "while os.getppid() != 1:\n    time.sleep(0.01)\n"
         "runpy.run_path('stage.py')\n"
     )
-    # the inner shell ends at once; the outer one, which is process 1, waits for the stage's end
+    # the inner shell ends at once; the outer one, which is process 1, waits for the stage's words
     inner = f"DVC_ROOT=. {sys.executable} late.py > out 2> err &"
-    script = f"sh -c '{inner}'; while [ $(ls -d /proc/[0-9]* | wc -l) -gt 3 ]; do sleep 0.1; done"
+    wait = "for _ in $(seq 200); do [ -s out ] || [ -s err ] && break; sleep 0.1; done; sleep 0.1"
+    script = f"sh -c '{inner}'; {wait}"
     subprocess.run(
         [*AS_PROCESS_1, "bash", "-c", script],
         cwd=tmp_path,
