@@ -71,7 +71,7 @@ def _watch_dvc() -> None:
     else:
         # Process 1 takes in what was orphaned, unless it is itself a program that uses DVC.
         first = psutil.Process(1)
-        if os.getppid() == 1 and not any("python" in name for name in _programs(first)):
+        if os.getppid() == 1 and not any("python" in name for name in _programs(first)[:1]):
             sys.exit("the `dvc` that started this stage was killed")
         return
 
