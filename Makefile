@@ -31,7 +31,7 @@ test: .venv/installed-dev lint ## set up, then run every check and every test
 	$(python) -m pytest -n 2 --dist loadfile
 
 test-fast: .venv/installed-dev ## the tests without TensorFlow and without whole pipelines
-	$(python) -m pytest -n 2 --dist loadfile -m "not tensorflow and not pipeline"
+	$(python) -m pytest -n 2 --dist worksteal -m "not tensorflow and not pipeline"
 
 lint: .venv/installed-dev ## style and types
 	$(python) -m ruff check .
