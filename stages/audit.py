@@ -25,7 +25,11 @@ DETAILS = Path("metrics/details/audit.json")
 CONTACT_SHEET = Path("metrics/pictures/copies.png")
 SPLITS = ("train", "test")
 _FACTS = ("path", "split", "class", "bytes", "format", "mode", "width", "height")
-COLUMNS = (*_FACTS, "sha256", "pixels_sha256", "group", "leaked")
+COLUMNS = (
+    *(*_FACTS, "sha256", "pixels_sha256"),
+    *("patient", "source", "finding", "view", "label"),
+    *("radiograph", "group", "leaked"),
+)
 FEWEST_IMAGES = 2
 """Of each class in each split: with fewer, neither a share nor a rate can be formed."""
 _CONTACT_SIDE = 240
@@ -103,7 +107,8 @@ def check_readable(examined: Sequence[Examined], treatment: str) -> list[dict[st
 def mark_copies(rows: Sequence[dict[str, Any]], pairs: Sequence[copies.Pair]) -> None:
     """Gives every row its `group`, and `leaked`: a test image that train/ has a copy of."""
     for row, group in zip(rows, copies.groups(len(rows), pairs), strict=True):
-        row["group"] = group
+        row["radiograph"] = row["group"] = group
+        row |= {"patient": "", "source": "", "finding": "", "view": "", "label": "unknown"}
     trained = {row["group"] for row in rows if row["split"] == "train"}
     for row in rows:
         row["leaked"] = "yes" if row["split"] == "test" and row["group"] in trained else "no"

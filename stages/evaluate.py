@@ -89,7 +89,7 @@ def explain(
     captions = [
         f"{'correct' if predicted[p] == images.labels[p] else 'WRONG'}: "
         f"{images.classes[predicted[p]]} (is {images.classes[images.labels[p]]})\n"
-        f"{images.table['source'][p]}"
+        f"{images.table['path'][p]}"
         for p in chosen.tolist()
     ]
     gradcam.draw(images.pixels[chosen], maps[chosen], captions, title, GRADCAM)

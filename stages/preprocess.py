@@ -1,8 +1,8 @@
 """Which image is used for what, at 200 x 200 RGB.
 
 Reads `data/raw` and `data/audit.csv`. Writes to `data/processed`: the images as
-`{train,validation,test}/<class>/*.png`, `index.csv` (one row per image and use: file, source, use,
-class, group, leaked) and `provenance.json`, as it came with `data/raw`.
+`{train,validation,test}/<class>/*.png`, `index.csv` (one row per image and use: file, path, use,
+class and more, see `dataset.INDEX_COLUMNS`) and `provenance.json`, as it came with `data/raw`.
 
 Under `holdout`, a grouped and stratified share of train/ becomes the validation images and test/
 is left alone. Under `original`, all of train/ is trained on and the test images are the
@@ -74,11 +74,8 @@ def index_of(rows: Sequence[dict[str, str]], settings: Preprocess) -> list[dict[
         {
             # the whole file name, ending included: 01.png and 01.jpeg may be in one folder
             "file": f"{use}/{row['class']}/{Path(row['path']).name}.png",
-            "source": row["path"],
             "use": use,
-            "class": row["class"],
-            "group": row["group"],
-            "leaked": row["leaked"],
+            **{name: row[name] for name in INDEX_COLUMNS if name not in ("file", "use")},
         }
         for row, use in zip(rows, uses_of(rows, settings), strict=True)
     ]
@@ -120,7 +117,7 @@ def main() -> None:
     provenance = files.read_json(RAW / "provenance.json", "download")
     index = index_of(read_table(), settings)
     with files.atomic_write(PROCESSED) as partial:
-        targets = {entry["file"]: entry["source"] for entry in index}
+        targets = {entry["file"]: entry["path"] for entry in index}
         write_images([(RAW / source, partial / target) for target, source in targets.items()])
         files.write_csv(partial / "index.csv", INDEX_COLUMNS, index)
         files.write_json(partial / "provenance.json", provenance)

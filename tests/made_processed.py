@@ -33,13 +33,15 @@ class Picture:
     pixels: np.ndarray
     group: int
     leaked: bool = False
+    source: str = ""
+    agrees: str = "unknown"
 
     @property
     def name(self) -> str:
         return f"{self.group:04d}.jpeg"
 
     @property
-    def source(self) -> str:
+    def path(self) -> str:
         split = "test" if self.use == "test" else "train"
         return f"{split}/{CLASSES[self.label]}/{self.name}"
 
@@ -89,11 +91,14 @@ def _rows(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
     return [
         {
             "file": f"{picture.use}/{CLASSES[picture.label]}/{picture.name}.png",
-            "source": picture.source,
+            "path": picture.path,
             "use": picture.use,
             "class": CLASSES[picture.label],
+            "radiograph": picture.group,
             "group": picture.group,
             "leaked": "yes" if picture.leaked else "no",
+            "source": picture.source,
+            "label": picture.agrees,
         }
         for picture in pictures
     ]
@@ -140,7 +145,7 @@ def write(root: Path, pictures: Sequence[Picture], changes: Mapping[str, Any]) -
     files.write_csv(
         root / "data/audit.csv",
         ["path", *facts],
-        [{"path": source, **facts} for source in sorted({row["source"] for row in rows})],
+        [{"path": path, **facts} for path in sorted({row["path"] for row in rows})],
     )
     origin = {"source": "test", "data": "made for a test", "licence": "none", "files": len(rows)}
     files.write_json(processed / "provenance.json", origin)

@@ -45,7 +45,7 @@ def test_file_properties_are_of_the_image_s_own_file() -> None:
     images = made_processed.images_of(
         made_processed.many({"train": 1}, made_processed.class_in_the_centre)
     )
-    sources = images.table["source"]
+    sources = images.table["path"]
     audit = pd.DataFrame(
         {
             "path": [sources[2], "test/Covid/other.png", sources[0], sources[1]],
@@ -88,7 +88,7 @@ def test_each_baseline_classifies_by_what_it_can_see(
         made_processed.images_of([p for p in pictures if p.use == use]) for use in ("train", "test")
     )
     facts = {"bytes": 9000, "format": "PNG", "mode": "L", "width": 640, "height": 480}
-    audit = pd.DataFrame(facts, index=[*train.table["source"], *test.table["source"]])
+    audit = pd.DataFrame(facts, index=[*train.table["path"], *test.table["path"]])
     result = baselines.predictions(train, test, audit)
     assert set(result) == {"low_resolution", "border", "file_properties", "majority_class"}
     accuracy = {name: (predicted == test.labels).mean() for name, predicted in result.items()}
@@ -104,7 +104,7 @@ def test_the_majority_class_is_that_of_the_training_images() -> None:
     test = made_processed.images_of([p for p in pictures if p.use == "test"])
     train = train.take(np.array([0, 1, 3, 4, 5, 6]))  # Normal is in the majority
     facts = {"bytes": 1, "format": "PNG", "mode": "L", "width": 1, "height": 1}
-    audit = pd.DataFrame(facts, index=[*train.table["source"], *test.table["source"]])
+    audit = pd.DataFrame(facts, index=[*train.table["path"], *test.table["path"]])
     predicted = baselines.predictions(train, test, audit)["majority_class"]
     assert predicted.tolist() == [1] * 6
     assert stage.judge(predicted, test)["all_test"]["accuracy"] == pytest.approx(1 / 3)

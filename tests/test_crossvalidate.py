@@ -300,7 +300,7 @@ def test_a_fold_is_trained_as_train_does_and_is_the_same_alone_in_a_process(
     train_settings = params.load(Train)
     for (train, validation, training), record in zip(met, records, strict=True):
         judged = {one["file"] for one in record["predictions"]}
-        seen = {*train.table["source"], *validation.table["source"]}
+        seen = {*train.table["path"], *validation.table["path"]}
         assert not seen & judged
         assert len(seen) + len(judged) == 36
         changes = {"epochs": 2, "seed": record["seed"]}

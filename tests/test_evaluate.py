@@ -169,7 +169,7 @@ class TestTrained:
             assert result["classes"][name]["f1"] == pytest.approx(report[name]["f1-score"])
         assert result["macro_precision"] == pytest.approx(report["macro avg"]["precision"])
         assert sum(record["leaked"] for record in records) == 3
-        assert records[0]["file"] == dataset.read_index().query("use == 'test'")["source"].iloc[0]
+        assert records[0]["file"] == dataset.read_index().query("use == 'test'")["path"].iloc[0]
 
     def test_calibration_before_and_after(self) -> None:
         result, metadata = read(RESULTS)["calibration"], network.read_metadata()

@@ -19,7 +19,8 @@ from stages.learning import dataset
 from stages.learning.settings import Preprocess
 from tests import made
 
-COLUMNS = ("path", "split", "class", "group", "leaked")
+COLUMNS = ("path", "split", "class", "radiograph", "group", "leaked", "source", "label")
+UNRECORDED = {"source": "", "label": "unknown"}
 
 
 def write_table(rows: list[dict[str, str]]) -> None:
@@ -36,8 +37,10 @@ def rows_of(raw: Path) -> list[dict[str, str]]:
             "path": path.relative_to(raw).as_posix(),
             "split": path.parts[-3],
             "class": path.parts[-2],
+            "radiograph": str(number),
             "group": str(number),
             "leaked": "no",
+            **UNRECORDED,
         }
         for number, path in enumerate(sorted(raw.glob("*/*/*")))
     ]
@@ -93,8 +96,8 @@ def test_holdout(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["class"] for row in rows if row["use"] == "validation"} == set(made.CLASSES)
     for row in rows:
         kept_in = "test" if row["use"] == "test" else "train"
-        assert row["source"].startswith(f"{kept_in}/")
-        assert row["file"] == f"{row['use']}/{row['class']}/{Path(row['source']).name}.png"
+        assert row["path"].startswith(f"{kept_in}/")
+        assert row["file"] == f"{row['use']}/{row['class']}/{Path(row['path']).name}.png"
     assert written().keys() == {
         "index.csv",
         "provenance.json",
@@ -125,7 +128,7 @@ def test_the_images_are_what_the_network_gets(raw: Path) -> None:
     for row in index():
         with Image.open(dataset.PROCESSED / row["file"]) as image:
             assert (image.format, image.mode, image.size) == ("PNG", "RGB", (200, 200))
-            expected = decode.resized(raw / row["source"], 200)
+            expected = decode.resized(raw / row["path"], 200)
             assert (np.asarray(image) == np.asarray(expected)).all()
 
 
@@ -140,7 +143,7 @@ def test_names_that_differ_only_in_their_ending_and_odd_ones(raw: Path) -> None:
     images = dataset.load(["train", "validation"])
     assert len(images) == 22
     assert len(set(images.table["file"])) == 22
-    assert set(images.table["source"]) == {
+    assert set(images.table["path"]) == {
         row["path"] for row in rows_of(raw) if row["split"] == "train"
     }
 
@@ -194,8 +197,10 @@ def audited(draw: st.DrawFn) -> tuple[list[dict[str, str]], Preprocess]:
                     "path": f"{split}/{name}/{place}.png",
                     "split": split,
                     "class": name,
+                    "radiograph": str(1000 * number + place),
                     "group": str(100 * number + group),
                     "leaked": "yes" if place % 2 else "no",
+                    **UNRECORDED,
                 }
                 for place, group in enumerate(of_split)
             ]
@@ -210,7 +215,7 @@ def test_no_radiograph_is_trained_on_and_validated_on(
 ) -> None:
     rows, chosen = table
     entries = preprocess.index_of(rows, chosen)
-    assert [entry["source"] for entry in entries] == [row["path"] for row in rows]
+    assert [entry["path"] for entry in entries] == [row["path"] for row in rows]
     assert len({entry["file"] for entry in entries}) == len(entries)
     groups = {
         use: {entry["group"] for entry in entries if entry["use"] == use}

@@ -53,7 +53,7 @@ def file_properties(images: Images, audit: pd.DataFrame) -> np.ndarray:
         float64, (n, properties): width and height in pixels, aspect, bytes per pixel, one column
         for each format and each mode, mean and standard deviation of the grey values.
     """
-    rows = audit.loc[images.table["source"]]
+    rows = audit.loc[images.table["path"]]
     width, height = rows["width"].to_numpy(float), rows["height"].to_numpy(float)
     columns = [width, height, width / height, rows["bytes"].to_numpy(float) / (width * height)]
     for name in ("format", "mode"):

@@ -19,7 +19,18 @@ if TYPE_CHECKING:  # slow to import, and `preprocess` does without
 SIZE = 200
 """Width and height, in pixels, of every image that the network gets."""
 PROCESSED = Path("data/processed")
-INDEX_COLUMNS = ("file", "source", "use", "class", "group", "leaked")
+INDEX_COLUMNS = (
+    *("file", "path", "use", "class"),
+    *("radiograph", "group", "leaked"),
+    *("source", "label"),
+)
+"""The columns of index.csv.
+
+`file` is in data/processed, `path` in data/raw. Images of one `radiograph` are copies of it; images
+of one `group` are copies or of one patient, and must not stand on both sides of a split; `leaked`
+marks a test image whose group is in train/. `source` is the collection that the image came from
+("" where unknown), and `label` says whether that agrees with the class: agrees, contradicts or
+unknown."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,8 @@ class Images:
         pixels: uint8, (n, SIZE, SIZE, 3), 0 to 255.
         labels: int64, (n,), positions in `classes`.
         classes: The names of all classes, sorted.
-        table: One row per image, the columns of INDEX_COLUMNS; `group` int64, `leaked` bool.
+        table: One row per image, the columns of INDEX_COLUMNS; `radiograph` and `group`
+            int64, `leaked` bool.
     """
 
     pixels: np.ndarray
@@ -78,7 +90,11 @@ def read_index(folder: Path = PROCESSED) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
         table = table[list(INDEX_COLUMNS)]
-        return table.assign(group=table["group"].astype(np.int64), leaked=table["leaked"] == "yes")
+        return table.assign(
+            radiograph=table["radiograph"].astype(np.int64),
+            group=table["group"].astype(np.int64),
+            leaked=table["leaked"] == "yes",
+        )
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise InputError(
             f"{path} is not the table that the stage `preprocess` writes ({error}). "
@@ -117,13 +133,13 @@ def prediction_records(images: Images, probabilities: np.ndarray) -> list[dict[s
     table = images.table
     return [
         {
-            "file": source,
+            "file": path,
             "actual": actual,
             "predicted": images.classes[int(row.argmax())],
             "leaked": leaked,
             **dict(zip(columns, row.tolist(), strict=True)),
         }
-        for source, actual, leaked, row in zip(
-            table["source"], table["class"], table["leaked"].tolist(), probabilities, strict=True
+        for path, actual, leaked, row in zip(
+            table["path"], table["class"], table["leaked"].tolist(), probabilities, strict=True
         )
     ]

@@ -465,11 +465,13 @@ def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     if name != "download":
         made.make_raw(tmp_path)
     if name == "preprocess":
-        rows = ["path,split,class,group,leaked"]
+        rows = ["path,split,class,radiograph,group,leaked,source,label"]
         paths = sorted((tmp_path / "data/raw").glob("*/*/*"))
         for number, path in enumerate(paths):
             split, label = path.parts[-3:-1]
-            rows.append(f"{split}/{label}/{path.name},{split},{label},{number},no")
+            rows.append(
+                f"{split}/{label}/{path.name},{split},{label},{number},{number},no,,unknown"
+            )
         (tmp_path / "data/audit.csv").write_text("\n".join(rows) + "\n")
     (tmp_path / "data").mkdir(exist_ok=True)
     return tmp_path

@@ -23,11 +23,14 @@ def folder(tmp_path: Path) -> Path:
         rows.append(
             {
                 "file": place,
-                "source": f"{use}/{name}/{number}.png",
+                "path": f"{use}/{name}/{number}.png",
                 "use": use,
                 "class": name,
+                "radiograph": number,
                 "group": number,
                 "leaked": "yes" if number == 2 else "no",
+                "source": "",
+                "label": "unknown",
             }
         )
     files.write_csv(tmp_path / "index.csv", dataset.INDEX_COLUMNS, rows)
