@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.scratch import given_archive, project, record, run
+from benchmarks.scratch import given_zip, project, record, run
 
 EPOCHS = 30
 ROUNDS = 3
@@ -139,7 +139,7 @@ def main() -> None:
     unknown = set(chosen.names) - set(MEASUREMENTS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(MEASUREMENTS)}")
-    archive = given_archive(chosen.archive)
+    archive = given_zip(chosen.archive, "data/archive")
     print(f"Images: {archive.name if archive else 'phantoms'}")
     missed = 0
     with tempfile.TemporaryDirectory() as scratch:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.scratch import given_archive, project, run, set_params
+from benchmarks.scratch import given_zip, project, run, set_params
 
 RUNS = {
     "`holdout`, best epoch": {"preprocess.validation": "holdout", "train.weights": "best"},
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--archive", type=Path, metavar="ZIP")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     chosen = parser.parse_args()
-    archive = given_archive(chosen.archive)
+    archive = given_zip(chosen.archive, "data/archive")
     print(f"Images: {archive.name if archive else 'phantoms'}; seeds {chosen.seeds}\n")
     protocols = []
     with (

@@ -60,19 +60,22 @@ def set_params(folder: Path, values: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
 
 
-def given_archive(named: Path | None) -> Path | None:
-    """The zip that was named, or the one in data/archive/, or None for phantoms."""
-    archive = named or next(iter(sorted((PROJECT / "data/archive").glob("*.zip"))), None)
-    return archive and archive.resolve()
+def given_zip(named: Path | None, place: str) -> Path | None:
+    """The zip that was named, or the one in `place`, such as data/archive; or None."""
+    given = named or next(iter(sorted((PROJECT / place).glob("*.zip"))), None)
+    return given and given.resolve()
 
 
-def project(folder: Path, archive: Path | None, values: dict[str, Any]) -> Path:
+def project(
+    folder: Path, archive: Path | None, values: dict[str, Any], external: Path | None = None
+) -> Path:
     """Copies the project, without outputs, to an empty folder and sets parameters.
 
     Args:
         folder: Where to.
         archive: The zip to take the images from; phantoms where it is None.
         values: Parameters by their dotted names.
+        external: The zip that goes into data/external/.
     """
     for name in PARTS:
         source, target = PROJECT / name, folder / name
@@ -81,9 +84,11 @@ def project(folder: Path, archive: Path | None, values: dict[str, Any]) -> Path:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(source, target)
-    (folder / "data/archive").mkdir()
+    for place, given in (("data/archive", archive), ("data/external", external)):
+        (folder / place).mkdir()
+        if given is not None:
+            shutil.copy(given, folder / place)
     if archive is not None:
-        shutil.copy(archive, folder / "data/archive")
         values = values | {"download.source": "archive"}
     set_params(folder, values)
     run("git", "init", "--quiet", ".", folder=folder)

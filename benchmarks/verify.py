@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from benchmarks.compare import differences, outputs
-from benchmarks.scratch import given_archive, project
+from benchmarks.scratch import given_zip, project
 
 SURROUNDINGS: tuple[dict[str, str], ...] = (
     {"LANG": "C", "LC_ALL": "C", "TZ": "UTC", "PYTHONHASHSEED": "0", "USER": "first"},
@@ -92,7 +92,7 @@ def main() -> None:
         name: yaml.safe_load(value)
         for name, _, value in (text.partition("=") for text in chosen.set)
     }
-    archive = given_archive(None)
+    archive = given_zip(None, "data/archive")
     print(f"verify: another user for the second run: {'yes' if another_user() else 'not possible'}")
     scratch = Path(tempfile.mkdtemp(prefix="verify-"))
     try:
