@@ -7,7 +7,6 @@ that must not stand on both sides of a split), `metrics/details/audit.json` (the
 """
 
 import hashlib
-import re
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +35,7 @@ COLUMNS = (
 FEWEST_IMAGES = 2
 """Of each class in each split: with fewer, neither a share nor a rate can be formed."""
 _CONTACT_SIDE = 240
+_LISTED = 10  # sources, and findings of a class, that are printed
 _FILE_MANAGERS = {".DS_Store", "Thumbs.db"}  # what they leave behind; DVC ignores it too
 
 
@@ -135,10 +135,11 @@ def used_of(
         return list(rows)
     filed = "or use all images with `dvc exp run -S audit.labels=filed`."
     if table is None or not {"finding", "label"} & set(table.columns):
+        found = f"{shown(table.path)} has no column finding" if table else "found no table"
         raise InputError(
-            f"audit.labels = verified, but {shown(table.path) if table else 'no table of records'} "
-            "tells what the images show. Bring a records.csv with the columns path and finding "
-            f"beside train/ and test/, name such a table in audit.records, {filed}"
+            "audit.labels = verified needs a table that says what the images show, but "
+            f"{found}. Bring a records.csv with the columns path and finding beside train/ and "
+            f"test/, name such a table in audit.records, {filed}"
         )
     used = [row for row in rows if row["label"] == "agrees"]
     others = Counter(row["label"] for row in rows)
@@ -167,6 +168,9 @@ def in_words(details: Mapping[str, Any]) -> list[str]:
     images, copied, patients = details["images"], details["copies"], details["patients"]
     leaked, table = details["leaked_test_images"], details["records"]
     splits = {split: sum(numbers.values()) for split, numbers in images.items()}
+    by_class = ", ".join(
+        f"{shown(name)} {number} of {images['test'][name]}" for name, number in leaked.items()
+    )
     lines = [
         f"{sum(splits.values())} images ({_listed(splits.items())}) of {details['radiographs']} "
         f"radiographs in {details['groups']} groups of copies or patients; "
@@ -174,13 +178,12 @@ def in_words(details: Mapping[str, Any]) -> list[str]:
         f"copies: {copied['groups_with_copies']} radiographs more than once, "
         f"{copied['across_splits']} of them in train/ and in test/",
         f"patients: {patients['patients']}, known for {patients['known']} images; "
-        f"{patients['in_both_splits']} of them in train/ and in test/",
+        f"{patients['in_both_splits']} of them in train/ and in test/"
+        if patients["known"]
+        else "patients: unknown",
         f"leaks: {sum(leaked.values())} of {splits['test']} test images, "
-        f"{copied['leaked_test_images']} as copies, {patients['leaked_test_images']} by their "
-        "patient alone"
-        + "".join(
-            f"; {shown(name)} {number} of {images['test'][name]}" for name, number in leaked.items()
-        ),
+        f"{copied['leaked_test_images']} as copies, {patients['leaked_test_images']} by patient "
+        f"alone ({by_class})",
     ]
     if table is None:
         return [*lines, "records: none, so sources and what they say of the labels are unknown"]
@@ -193,14 +196,19 @@ def in_words(details: Mapping[str, Any]) -> list[str]:
         "a row",
         "labels by their source: "
         + "; ".join(
-            f"{split}/ " + ", ".join(f"{number} {label}" for label, number in numbers.items())
+            f"{split}/ {numbers['agrees']} agree, {numbers['contradicts']} contradict, "
+            f"{numbers['unknown']} unknown"
             for split, numbers in table["labels"].items()
         ),
     ]
-    for name, findings in sorted(others.items()):
-        lines.append(f"filed as {shown(name)}, by their source: {_listed(findings.most_common())}")
-    for source, numbers in table["sources"].items():
-        lines.append(f"source {shown(source)}: {_listed(numbers.items())}")
+    lines += [
+        f"filed as {shown(name)}, by their source: {_listed(findings.most_common(_LISTED))}"
+        for name, findings in sorted(others.items())
+    ]
+    sources = list(table["sources"].items())
+    lines += [f"source {shown(name)}: {_listed(by.items())}" for name, by in sources[:_LISTED]]
+    if len(sources) > _LISTED:
+        lines.append(f"and {len(sources) - _LISTED} more sources")
     if table["left_out"]:
         lines.append(f"audit.labels = verified left out {table['left_out']} images")
     return lines
@@ -251,10 +259,10 @@ def main() -> None:
     for line in in_words(details):
         print(textwrap.fill(line, 119, subsequent_indent="  ", break_on_hyphens=False))
     if settings.patient_pattern and not any(
-        re.search(settings.patient_pattern, name) for name in names
+        records.patient_in(name, settings.patient_pattern) for name in names
     ):
         print(
-            f"audit.patient_pattern = {settings.patient_pattern!r} is found in none of the "
+            f"audit.patient_pattern = {settings.patient_pattern!r} finds no patient in any of the "
             f"{len(names)} paths, such as {shown(names[0])}"
         )
 

@@ -127,6 +127,12 @@ def label_of(row: Mapping[str, str], class_name: str) -> str:
     return "agrees" if _plain(finding) == _plain(class_name) else "contradicts"
 
 
+def patient_in(path: str, pattern: str) -> str:
+    """What the group `patient` of a regular expression finds in a path, or ""."""
+    found = re.search(pattern, path)
+    return (found and found["patient"]) or ""
+
+
 def describe(rows: Sequence[dict[str, Any]], table: Records | None, patient_pattern: str) -> None:
     """Gives every image its `patient`, `source`, `finding`, `view` ("": unknown) and `label`.
 
@@ -140,8 +146,7 @@ def describe(rows: Sequence[dict[str, Any]], table: Records | None, patient_patt
         row |= {name: known.get(name, "") for name in ("patient", "source", "finding", "view")}
         row["label"] = label_of(known, row["class"])
         if patient_pattern and not row["patient"]:
-            found = re.search(patient_pattern, row["path"])
-            row["patient"] = (found and found["patient"]) or ""
+            row["patient"] = patient_in(row["path"], patient_pattern)
 
 
 def counts(
