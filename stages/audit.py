@@ -256,15 +256,15 @@ def main() -> None:
     files.write_json(DETAILS, details)
     contact_sheet.write(CONTACT_SHEET, f"Near copies: {origin['data']}", near)
     files.write_csv(TABLE, COLUMNS, used)
-    for line in in_words(details):
-        print(textwrap.fill(line, 119, subsequent_indent="  ", break_on_hyphens=False))
-    if settings.patient_pattern and not any(
-        records.patient_in(name, settings.patient_pattern) for name in names
-    ):
-        print(
-            f"audit.patient_pattern = {settings.patient_pattern!r} finds no patient in any of the "
+    lines = in_words(details)
+    pattern = settings.patient_pattern
+    if pattern and not any(records.patient_in(name, pattern) for name in names):
+        lines.append(
+            f"audit.patient_pattern = {shown(pattern)} finds no patient in any of the "
             f"{len(names)} paths, such as {shown(names[0])}"
         )
+    for line in lines:
+        print(textwrap.fill(line, 119, subsequent_indent="  ", break_on_hyphens=False))
 
 
 if __name__ == "__main__":
