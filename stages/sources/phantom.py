@@ -80,7 +80,7 @@ _EXTERNAL_COUNTS = {"external/Covid": 30, "external/Normal": 40, "external/Other
 _EXTERNAL_COPIES = ("bytes", "cropped", "re-scaled", "windowed") * 2  # of train/Covid
 # The attenuation that is black, the one that is white, and the exponent: from, to.
 _EXPOSURE = ((0.17, 0.25), (1.1, 1.3), (1.1, 1.4))
-_EXTERNAL_EXPOSURE = ((0.08, 0.14), (1.2, 1.4), (0.8, 1.0))
+_EXTERNAL_EXPOSURE = ((0.14, 0.2), (1.15, 1.35), (0.95, 1.2))
 _SHOWN_TO_STORED = {
     3: Image.Transpose.ROTATE_180,
     6: Image.Transpose.ROTATE_90,
