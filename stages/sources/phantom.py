@@ -55,7 +55,7 @@ _PLANTED_COPIES = [
     ("cropped + windowed", "Covid", "train", "train", 1),
     ("re-scaled + windowed", "Viral Pneumonia", "test", "test", 1),
 ]
-# How many patients have a radiograph in either folder.
+# How many patients have a radiograph in the one and one in the other folder.
 _PLANTED_PATIENTS = [
     ("train/Normal", "test/Normal", 1),
     ("train/Viral Pneumonia", "test/Viral Pneumonia", 2),
@@ -101,7 +101,7 @@ class Phantom:
         finding: what it shows, as the hospital records it; empty where it does not: then it shows
             what its class says. Differs from the class where the label is wrong.
         source: the hospital.
-        view: `PA` or `AP`, which the picture does not show.
+        view: `PA` or `AP`; leaves no trace in the picture.
         kind: `original`, or what was done to the original of the same radiograph: `bytes` (the
             same bytes under another name), `pixels` (the same pixels in another file),
             `re-encoded` (JPEG of another quality), `re-scaled` (0.5 to 1.6 times), `cropped` (2
@@ -149,7 +149,7 @@ class Phantom:
 
 
 def _numbers(seed: int, radiograph: int, purpose: int) -> np.random.Generator:
-    """The random numbers of one radiograph for one purpose, independent of all others."""
+    """The random numbers of a radiograph, or patient, for one purpose, independent of all others."""
     return np.random.default_rng([seed, radiograph, purpose])
 
 
@@ -270,8 +270,9 @@ def plan(seed: int, share: float = 1.0) -> list[Phantom]:
     for kind, class_name, source, target in copies:
         original = next(unflawed[f"{source}/{class_name}"])  # none twice: pairs, as in the real set
         phantoms.append(make_copy(original, kind, next(names[f"{target}/{class_name}"]), random))
-    for number, (folder, other_folder, count) in enumerate(_PLANTED_PATIENTS):
-        for _ in range(max(number == 0, round(count * share))):
+    for folder, other_folder, count in _PLANTED_PATIENTS:
+        fewest = 1 if (folder, other_folder) == ("train/Normal", "test/Normal") else 0
+        for _ in range(max(fewest, round(count * share))):
             first, second = next(unflawed[folder]), next(unflawed[other_folder])
             phantoms[second.radiograph] = of_patient(second, first)
     for folder, finding, count in _PLANTED_FINDINGS:
