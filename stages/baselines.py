@@ -66,12 +66,14 @@ def main() -> None:
     train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
     table = images.table.iloc[train]
     labels, groups = table["class"].tolist(), table["group"].tolist()
-    numbers = [(seed, fold) for seed in settings.seeds for fold in range(1, settings.folds + 1)]
-    parts = [
-        (train[outside], train[inside])
+    deals = [
+        (seed, fold, train[outside], train[inside])
         for seed in settings.seeds
-        for outside, inside in splits.folds(labels, groups, settings.folds, seed)
+        for fold, (outside, inside) in enumerate(
+            splits.folds(labels, groups, settings.folds, seed), start=1
+        )
     ]
+    parts = [(outside, inside) for _, _, outside, inside in deals]
     *of_folds, of_test = baselines.judge(images, read_audit(), [*parts, (train, test)])
     files.write_json(
         DETAILS,
@@ -79,7 +81,7 @@ def main() -> None:
             "provenance": {"data": dataset.provenance()["data"], "protocol": protocol},
             "folds": [
                 {"seed": seed, "fold": fold, **record(images, inside, judged)}
-                for (seed, fold), (_, inside), judged in zip(numbers, parts, of_folds, strict=True)
+                for (seed, fold, _, inside), judged in zip(deals, of_folds, strict=True)
             ],
             "test": record(images, test, of_test),
         },

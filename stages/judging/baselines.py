@@ -207,7 +207,9 @@ def judge(images: Images, audit: pd.DataFrame, parts: Sequence[Split]) -> list[J
 
     tasks = [(part, name) for part in range(len(parts)) for name in values]
     # scikit-learn's support vector machines release the interpreter lock
-    done = dict(zip(tasks, parallel.each(machine, tasks, "baselines", unit="machine"), strict=True))
+    done = dict(
+        zip(tasks, parallel.each(machine, tasks, "baselines", unit="baseline"), strict=True)
+    )
     results = []
     for part, (train, judged) in enumerate(parts):
         labels = images.labels[train]
