@@ -37,6 +37,8 @@ GAMMAS = (0.25, 1.0, 4.0)
 INNER_FOLDS = (3, 2)
 """How many folds choose the settings; the second where a class is too small for the first."""
 INNER_SEED = 0
+MOST_TO_CHOOSE_BY = 1000
+"""Images, drawn from larger training sets: a support vector machine takes time as their square."""
 
 Split = tuple[np.ndarray, np.ndarray]
 """The positions (int64) of the images to train on, and of those to judge."""
@@ -122,9 +124,14 @@ def features(images: Images, audit: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def inner_folds(classes: Sequence[str], groups: Sequence[int]) -> list[Split]:
     """The folds of the training images by which settings are chosen; none in too small a set."""
+    drawn = np.zeros(len(classes), bool)
+    drawn[np.random.default_rng(INNER_SEED).permutation(len(classes))[:MOST_TO_CHOOSE_BY]] = True
     for count in INNER_FOLDS:
         with contextlib.suppress(InputError):
-            return list(splits.folds(classes, groups, count, INNER_SEED))
+            return [
+                (outside[drawn[outside]], inside[drawn[inside]])
+                for outside, inside in splits.folds(classes, groups, count, INNER_SEED)
+            ]
     return []
 
 

@@ -226,6 +226,16 @@ def test_a_small_class_has_fewer_folds(groups_of_b: int, expected: int) -> None:
     assert len(baselines.inner_folds(classes, groups)) == expected
 
 
+def test_large_sets_are_drawn_from_to_choose_settings_by() -> None:
+    classes = ["A"] * 1500 + ["B"] * 500
+    folds = baselines.inner_folds(classes, list(range(2000)))
+    for outside, inside in folds:
+        assert len({*outside, *inside}) == len(outside) + len(inside) == 1000
+        for side in (outside, inside):
+            assert np.mean(side < 1500) == pytest.approx(0.75, abs=0.04)
+    assert len({n for _, inside in folds for n in inside}) == 1000
+
+
 def values_and_labels() -> tuple[np.ndarray, np.ndarray]:
     """Classes that alternate along one of four values: a narrow kernel alone can follow."""
     generator = np.random.default_rng(4)
