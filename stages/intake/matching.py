@@ -82,7 +82,7 @@ def matches(ours: Sequence[Fingerprint], theirs: Sequence[Fingerprint]) -> list[
     comparable = [union[number] for number in shown]
     if not comparable:
         return []
-    candidates = copies.candidates_among(comparable, shown >= len(ours))
+    candidates = copies.candidates_among(comparable, np.where(shown < len(ours), 0, 1))
     similarities = copies.similarities(comparable, candidates, "compare")
     found = [
         Match(int(shown[first]), int(shown[second]) - len(ours), round(float(similarity), 4))
