@@ -109,6 +109,7 @@ def tracked_files() -> list[Path]:
             "README.md",
             "data/archive/README.md",
             "data/kaggle-manifest.csv",
+            "data/kaggle-records.csv",
             "dvc.yaml",
             "params.yaml",
             "requirements.txt",
