@@ -81,7 +81,7 @@ def quality() -> None:
 
 def print_gap(prints: Sequence[copies.Fingerprint], truth: set[tuple[int, int]]) -> None:
     """Prints how similar copies and different radiographs are, of all candidates compared."""
-    candidates = copies._candidates(np.stack([each.hashes for each in prints]))
+    candidates = copies.candidates_among(prints)
     numbers = np.arange(len(candidates.first))
     batches = [numbers[begin : begin + _BATCH] for begin in range(0, len(numbers), _BATCH)]
     similarity = np.concatenate(

@@ -141,7 +141,7 @@ def fingerprint(image: Image.Image) -> Fingerprint:
 # ------------------------------------------------------------------------------------ candidates
 
 
-class _Candidates(NamedTuple):
+class Candidates(NamedTuple):
     """Pairs of pictures to compare, the nearest of every picture before its next ones.
 
     `first` < `second`, (n,), number the pictures; `windows`, (n, 2), their windows with the
@@ -168,7 +168,7 @@ def _mixed(words: Bits, bits: Integers, factors: Bits) -> Bits:
     return mixed
 
 
-def _candidates(hashes: Bits) -> _Candidates:
+def candidates_among(prints: Sequence[Fingerprint], sets: Integers | None = None) -> Candidates:
     """Pairs of pictures of which some windows have near hashes.
 
     An entry of a table is a window of a picture. It is compared with the `_NEIGHBOURS` entries
@@ -180,10 +180,13 @@ def _candidates(hashes: Bits) -> _Candidates:
     one group.
 
     Args:
-        hashes: (pictures, 36, 4) uint64.
+        prints: Of the pictures, two of them at least.
+        sets: (pictures,), the set that each is in; only pairs across two sets are wanted. Without
+            it every pair is.
     """
-    pictures, windows, _ = hashes.shape
-    entries = np.ascontiguousarray(hashes.reshape(-1, 4))
+    pictures, windows = len(prints), len(_WINDOWS)
+    sets = np.arange(pictures) if sets is None else sets
+    entries = np.concatenate([each.hashes for each in prints])
     words = np.ascontiguousarray(entries.T)
     number = np.arange(len(entries), dtype=np.uint64)
     low = [16 * y + x for y in range(_KEY_CORNER) for x in range(_KEY_CORNER) if x or y]
@@ -206,7 +209,7 @@ def _candidates(hashes: Bits) -> _Candidates:
             if not len(here) or compared > windows * pictures:
                 break
             compared += len(here)
-            here = here[picture[here] != picture[here + step]]
+            here = here[sets[picture[here]] != sets[picture[here + step]]]
             ends = np.sort([entry[here], entry[here + step]], axis=0)
             different = np.bitwise_xor(*entries.take(ends, axis=0))
             distance = (np.bitwise_count(different) @ ones).astype(np.int64)
@@ -223,7 +226,7 @@ def _candidates(hashes: Bits) -> _Candidates:
     order = np.argsort(rank, kind="stable")
     order = order[rank[order] < _CANDIDATES]
     met = np.column_stack(np.divmod(best[order, 2], windows))
-    return _Candidates(ends[order, 0], ends[order, 1], met)
+    return Candidates(ends[order, 0], ends[order, 1], met)
 
 
 def _rank(pairs: Integers) -> Integers:
@@ -328,7 +331,7 @@ def _first_guess(windows: Integers) -> Floats:
 
 
 def _similarities(
-    prints: Sequence[Fingerprint], candidates: _Candidates, chosen: Integers
+    prints: Sequence[Fingerprint], candidates: Candidates, chosen: Integers
 ) -> Floats:
     """Similarity of the `chosen` candidates, (n,) from 0 to 1; 0 if unlike at the coarse size."""
 
@@ -348,13 +351,21 @@ def _similarities(
     return np.clip(similarity, 0, 1)
 
 
+def similarities(prints: Sequence[Fingerprint], candidates: Candidates, label: str) -> Floats:
+    """Similarity of all candidates, (n,) from 0 to 1; 0 if unlike at the coarse size."""
+    numbers = np.arange(len(candidates.first))
+    batches = [numbers[begin : begin + _BATCH] for begin in range(0, len(numbers), _BATCH)]
+    results = parallel.each(lambda batch: _similarities(prints, candidates, batch), batches, label)
+    return np.concatenate([np.empty(0, np.float32), *results])
+
+
 def _near(prints: Sequence[Fingerprint]) -> tuple[Integers, Floats]:
     """Near copies: enough pairs, (n, 2), and their similarities, (n,), to tell every group.
 
     Candidates that would join what is joined already are left out: otherwise many frames of one
     radiograph would cost many comparisons each.
     """
-    candidates = _candidates(np.stack([each.hashes for each in prints]))
+    candidates = candidates_among(prints)
     ends = np.column_stack((candidates.first, candidates.second))
     left = np.arange(len(ends))
     near, similarities = left[:0], np.empty(0, np.float32)
