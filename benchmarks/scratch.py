@@ -82,6 +82,7 @@ def project(folder: Path, archive: Path | None, values: dict[str, Any]) -> Path:
         else:
             shutil.copyfile(source, target)
     (folder / "data/archive").mkdir()
+    (folder / "data/external").mkdir()
     if archive is not None:
         shutil.copy(archive, folder / "data/archive")
         values = values | {"download.source": "archive"}
