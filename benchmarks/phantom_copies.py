@@ -26,7 +26,8 @@ def plan(seed: int, pictures: int) -> list[phantom.Phantom]:
     """A set to measure a copy finder with: `pictures` of them, sorted by path.
 
     About 30 % are copies of every kind and of several kinds at once, some radiographs with more
-    than one; 5 % are mirrored, which a copy finder must keep apart from what they mirror.
+    than one; 5 % are mirrored, which a copy finder must keep apart from what they mirror, as it
+    must two radiographs of one patient: every fifth original is of the same patient as another.
     """
     random = np.random.default_rng(seed)
     folders = [
@@ -38,6 +39,8 @@ def plan(seed: int, pictures: int) -> list[phantom.Phantom]:
         phantom.make_original(seed, radiograph, next(names[folders[random.integers(len(folders))]]))
         for radiograph in range(pictures - copied - mirrored)
     ]
+    for number in range(1, len(originals), 5):
+        originals[number] = phantom.of_patient(originals[number], originals[number - 1])
     planned = list(originals)
     for index in range(copied + mirrored):
         original = originals[random.integers(len(originals))]

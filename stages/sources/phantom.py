@@ -1,10 +1,15 @@
 """Synthetic chest radiographs: the data source that every clone has, without network or account.
 
-A *radiograph* is a drawn chest: soft tissue, lungs, heart, bones and what the class adds. A
+A *radiograph* is a drawn chest: soft tissue, lungs, heart, bones and what the finding adds. A
 `Phantom` is one file that shows a radiograph: the original or a copy with a known history, so
 that the set knows its own truth. The set has the counts and the flaws of the real one: copies
-within and across the splits, grey and colour, JPEG and PNG, many sizes. Size, format, exposure
-and framing are drawn without regard to the class, so that only the lungs tell it.
+within and across the splits, patients with two radiographs, some on both sides of the split,
+labels that contradict the finding, grey and colour, JPEG and PNG, many sizes. Size, format,
+exposure and framing are drawn without regard to the class, so that only the lungs tell it. The
+class goes loosely with the hospital, which leaves no trace in the picture. `records` tells what
+the hospitals know.
+
+An external set comes from a third hospital, which exposes its films otherwise.
 
 Everything is a function of the plan's seed: each picture draws its own random numbers, so that
 any of them can be made alone, in any order and in parallel.
@@ -29,6 +34,7 @@ COUNTS = {
     "test": {"Covid": 26, "Normal": 20, "Viral Pneumonia": 20},
 }
 _FEWEST = {"train": 4, "test": 3}
+_FEWEST_EXTERNAL = 3
 # How many copies of which kind, from an original in one split to a file in another. The 10 pairs
 # of equal bytes lie where the real set has them.
 _PLANTED_COPIES = [
@@ -49,6 +55,32 @@ _PLANTED_COPIES = [
     ("cropped + windowed", "Covid", "train", "train", 1),
     ("re-scaled + windowed", "Viral Pneumonia", "test", "test", 1),
 ]
+# How many patients have a radiograph in either folder.
+_PLANTED_PATIENTS = [
+    ("train/Normal", "test/Normal", 1),
+    ("train/Viral Pneumonia", "test/Viral Pneumonia", 2),
+    ("train/Covid", "train/Covid", 4),
+    ("train/Normal", "train/Normal", 2),
+    ("train/Viral Pneumonia", "train/Viral Pneumonia", 2),
+    ("test/Covid", "test/Covid", 1),
+]
+# How many files of which folder show another finding, or one that is not recorded.
+_PLANTED_FINDINGS = [
+    ("train/Viral Pneumonia", "Lobar Pneumonia", 3),
+    ("train/Covid", "Normal", 2),
+    ("train/Normal", "Viral Pneumonia", 1),
+    ("test/Viral Pneumonia", "Normal", 1),
+    ("test/Covid", "Lobar Pneumonia", 1),
+    ("train/Covid", "", 1),
+    ("train/Normal", "", 1),
+    ("test/Viral Pneumonia", "", 1),
+]
+_HOSPITAL_A, _HOSPITAL_B, _EXTERNAL_HOSPITAL = (f"phantom hospital {name}" for name in "ABC")
+_EXTERNAL_COUNTS = {"external/Covid": 30, "external/Normal": 40, "external/Other disease": 40}
+_EXTERNAL_COPIES = ("bytes", "cropped", "re-scaled", "windowed") * 2  # of train/Covid
+# The attenuation that is black, the one that is white, and the exponent: from, to.
+_EXPOSURE = ((0.17, 0.25), (1.1, 1.3), (1.1, 1.4))
+_EXTERNAL_EXPOSURE = ((0.14, 0.2), (1.15, 1.35), (0.95, 1.2))
 _SHOWN_TO_STORED = {
     3: Image.Transpose.ROTATE_180,
     6: Image.Transpose.ROTATE_90,
@@ -65,6 +97,11 @@ class Phantom:
     Attributes:
         path: `split/class/name`, such as `train/Covid/phantom-0012.jpeg`.
         radiograph: which radiograph it shows. Equal numbers show the same one.
+        patient: whose, the number of the patient's first radiograph.
+        finding: what it shows, as the hospital records it; empty where it does not: then it shows
+            what its class says. Differs from the class where the label is wrong.
+        source: the hospital.
+        view: `PA` or `AP`, which the picture does not show.
         kind: `original`, or what was done to the original of the same radiograph: `bytes` (the
             same bytes under another name), `pixels` (the same pixels in another file),
             `re-encoded` (JPEG of another quality), `re-scaled` (0.5 to 1.6 times), `cropped` (2
@@ -83,6 +120,10 @@ class Phantom:
 
     path: str
     radiograph: int
+    patient: int
+    finding: str
+    source: str
+    view: str
     kind: str
     seed: int
     size: tuple[int, int]
@@ -123,6 +164,7 @@ def file_names(folders: Mapping[str, int], random: np.random.Generator) -> dict[
 def make_original(seed: int, radiograph: int, name: str) -> Phantom:
     """The original of a radiograph; `name` is its path without the suffix."""
     random = _numbers(seed, radiograph, 0)
+    class_name = PurePosixPath(name).parent.name
     suffix = str(random.choice([".jpeg", ".jpg", ".png"], p=[0.74, 0.2, 0.06]))
     longer = int(random.integers(420, 901))
     shorter = max(280, round(longer * random.uniform(0.72, 0.97)))
@@ -133,7 +175,26 @@ def make_original(seed: int, radiograph: int, name: str) -> Phantom:
         mode = str(random.choice(["L", "RGB"], p=[0.3, 0.7]))
         quality = int(random.integers(70, 96))
         orientation = int(random.choice([1, 3, 6, 8], p=[0.96, 0.01, 0.02, 0.01]))
-    return Phantom(name + suffix, radiograph, "original", seed, size, mode, quality, orientation)
+    in_a = random.random() < (0.8 if class_name == "Covid" else 0.3)
+    return Phantom(
+        path=name + suffix,
+        radiograph=radiograph,
+        patient=radiograph,
+        finding=class_name,
+        source=_HOSPITAL_A if in_a else _HOSPITAL_B,
+        view=str(random.choice(["PA", "AP"])),
+        kind="original",
+        seed=seed,
+        size=size,
+        mode=mode,
+        quality=quality,
+        orientation=orientation,
+    )
+
+
+def of_patient(phantom: Phantom, other: Phantom) -> Phantom:
+    """The same file, but as a radiograph of the patient whom `other` shows."""
+    return replace(phantom, patient=other.patient, source=other.source)
 
 
 def make_copy(original: Phantom, kind: str, name: str, random: np.random.Generator) -> Phantom:
@@ -182,8 +243,8 @@ def plan(seed: int, share: float = 1.0) -> list[Phantom]:
 
     Args:
         seed: of everything.
-        share: in (0, 1]; shrinks every count, down to 4 pictures per class in `train`, 3 in `test`
-            and one copy across the splits.
+        share: in (0, 1]; shrinks every count, down to 4 pictures per class in `train`, 3 in `test`,
+            one copy and one patient across the splits.
     """
     random = np.random.default_rng(seed)
     copies = []
@@ -196,20 +257,89 @@ def plan(seed: int, share: float = 1.0) -> list[Phantom]:
         for class_name, count in classes.items()
     }
     names = file_names(counts, random)
-    originals: dict[str, list[Phantom]] = {}
-    radiographs = itertools.count()
+    phantoms: list[Phantom] = []
+    unflawed: dict[str, Iterator[Phantom]] = {}
     for folder, count in counts.items():
         copied = sum(folder == f"{target}/{class_name}" for _, class_name, _, target in copies)
-        originals[folder] = [
-            make_original(seed, next(radiographs), next(names[folder]))
-            for _ in range(count - copied)
+        originals = [
+            make_original(seed, len(phantoms) + number, next(names[folder]))
+            for number in range(count - copied)
         ]
-    phantoms = [phantom for group in originals.values() for phantom in group]
-    to_copy = {folder: iter(group) for folder, group in originals.items()}
+        phantoms += originals
+        unflawed[folder] = iter(originals)
     for kind, class_name, source, target in copies:
-        original = next(to_copy[f"{source}/{class_name}"])  # none twice: pairs, as in the real set
+        original = next(unflawed[f"{source}/{class_name}"])  # none twice: pairs, as in the real set
         phantoms.append(make_copy(original, kind, next(names[f"{target}/{class_name}"]), random))
+    for number, (folder, other_folder, count) in enumerate(_PLANTED_PATIENTS):
+        for _ in range(max(number == 0, round(count * share))):
+            first, second = next(unflawed[folder]), next(unflawed[other_folder])
+            phantoms[second.radiograph] = of_patient(second, first)
+    for folder, finding, count in _PLANTED_FINDINGS:
+        for _ in range(round(count * share)):
+            mistaken = next(unflawed[folder])
+            phantoms[mistaken.radiograph] = replace(mistaken, finding=finding)
     return sorted(phantoms, key=lambda phantom: phantom.path)
+
+
+def external_plan(seed: int, share: float = 1.0) -> list[Phantom]:
+    """The external set: 110 pictures from another hospital, at `share` 1, sorted by path.
+
+    Args:
+        seed: of everything, that of the `plan` whose files it has copies of.
+        share: in (0, 1], that of the `plan`; shrinks every count, down to 3 pictures a folder and
+            one copy.
+
+    Returns:
+        `external/<folder>/<name>`. The folders Covid and Normal are classes of the plan; the
+        folder Other disease holds a finding that is none. Some under Covid are copies of
+        originals in train/Covid.
+    """
+    known = plan(seed, share)
+    random = _numbers(seed, len(known), 4)
+    counts = {
+        folder: max(_FEWEST_EXTERNAL, round(count * share))
+        for folder, count in _EXTERNAL_COUNTS.items()
+    }
+    names = file_names(counts, random)
+    kinds = _EXTERNAL_COPIES[: max(1, round(len(_EXTERNAL_COPIES) * share))]
+    trained_on = [
+        phantom
+        for phantom in known
+        if phantom.path.startswith("train/Covid/")
+        and (phantom.kind, phantom.finding) == ("original", "Covid")
+    ]
+    phantoms = [
+        make_copy(original, kind, next(names["external/Covid"]), random)
+        for original, kind in zip(trained_on, kinds, strict=False)
+    ]
+    radiographs = itertools.count(len(known))
+    for folder, left in names.items():
+        for name in left:
+            phantom = replace(
+                make_original(seed, next(radiographs), name), source=_EXTERNAL_HOSPITAL
+            )
+            if folder == "external/Other disease":
+                phantom = replace(phantom, finding="Lobar Pneumonia")
+            phantoms.append(phantom)
+    return sorted(phantoms, key=lambda phantom: phantom.path)
+
+
+def records(phantoms: Sequence[Phantom]) -> list[dict[str, str]]:
+    """What the hospitals know of the files: the rows of a records.csv, sorted by path.
+
+    Returns:
+        path, patient, source, finding (empty where it is not recorded) and view of each.
+    """
+    return [
+        {
+            "path": phantom.path,
+            "patient": f"phantom-patient-{phantom.patient:03d}",
+            "source": phantom.source,
+            "finding": phantom.finding,
+            "view": phantom.view,
+        }
+        for phantom in sorted(phantoms, key=lambda phantom: phantom.path)
+    ]
 
 
 # ----------------------------------------------------------------------------------- radiograph
@@ -235,6 +365,8 @@ class _Chest:
     dome_right: float
     mediastinum: float
     heart_width: float
+    rib_spacing: float
+    rib_droop: float
 
     def cage(self, y: Field) -> Field:
         """Half the width of the rib cage at the heights `y`."""
@@ -275,8 +407,14 @@ def _clouds(random: np.random.Generator, size: tuple[int, int], pixels: float) -
     return np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)) * 1.3
 
 
-def _pose(random: np.random.Generator, size: tuple[int, int]) -> _Chest:
-    """A patient in front of the detector: build, distance, turn, breath."""
+def _pose(random: np.random.Generator, build: np.random.Generator, size: tuple[int, int]) -> _Chest:
+    """A patient in front of the detector: distance, turn, breath, and the patient's build.
+
+    Args:
+        random: random numbers of the radiograph.
+        build: random numbers of the patient.
+        size: width and height in pixels.
+    """
     width, height = size
     unit_y = height / 2 * random.uniform(0.86, 0.98)
     unit_x = float(np.clip(width / 2 * random.uniform(0.84, 0.98), 0.8 * unit_y, 1.3 * unit_y))
@@ -294,13 +432,15 @@ def _pose(random: np.random.Generator, size: tuple[int, int]) -> _Chest:
         from_chest=np.column_stack([linear, middle]),
         unit=(unit_x + unit_y) / 2,
         size=size,
-        cage_width=random.uniform(0.68, 0.78),
-        cage_middle=random.uniform(0.2, 0.5),
-        cage_height=random.uniform(1.15, 1.4),
+        cage_width=build.uniform(0.68, 0.78),
+        cage_middle=build.uniform(0.2, 0.5),
+        cage_height=build.uniform(1.15, 1.4),
         dome_left=base,
         dome_right=base + random.uniform(0.0, 0.1),
-        mediastinum=random.uniform(0.11, 0.17),
-        heart_width=random.uniform(0.28, 0.42),
+        mediastinum=build.uniform(0.11, 0.17),
+        heart_width=build.uniform(0.28, 0.42),
+        rib_spacing=build.uniform(0.17, 0.23),
+        rib_droop=build.uniform(0.2, 0.42),
     )
 
 
@@ -344,7 +484,7 @@ def _bones(random: np.random.Generator, chest: _Chest) -> Field:
     across = np.abs(x)
     cage = np.maximum(chest.cage(y), 0.05)
     lateral = across / cage
-    spacing, droop = random.uniform(0.17, 0.23), random.uniform(0.2, 0.42)
+    spacing, droop = chest.rib_spacing, chest.rib_droop
     offset = random.uniform(0, 1)
     within = _edge(1.03 - lateral, 0.03)
     bones = np.zeros_like(x)
@@ -451,7 +591,15 @@ def _streaks(random: np.random.Generator, chest: _Chest, severity: float) -> Fie
     return np.clip(near, 0, 1) * (0.9 * lines + 0.35 * haze)
 
 
-def _attenuation(random: np.random.Generator, chest: _Chest, class_name: str) -> Field:
+def _lobe(random: np.random.Generator, chest: _Chest) -> Field:
+    """The lower or the upper lobe of one lung, filled evenly up to its fissure, from 0 to 1."""
+    side, below = random.choice([-1, 1], 2)
+    fissure = chest.dome_left - random.uniform(0.4, 0.6) + 0.25 * (side * chest.x - 0.4)
+    filled = _edge(below * (chest.y - fissure), 0.03) * _edge(side * chest.x, 0.02)
+    return filled * np.clip(0.85 + 0.1 * _clouds(random, chest.size, 0.1 * chest.unit), 0, 1)
+
+
+def _attenuation(random: np.random.Generator, chest: _Chest, finding: str) -> Field:
     """What the rays meet on their way to each pixel: 0 beside the patient, about 1 in the spine."""
     x, y = chest.x, chest.y
     neck, trunk = random.uniform(0.28, 0.4), random.uniform(1.0, 1.35)
@@ -494,19 +642,23 @@ def _attenuation(random: np.random.Generator, chest: _Chest, class_name: str) ->
     field += random.uniform(0, 0.03) * air * _clouds(random, chest.size, 0.3 * chest.unit)
 
     severity = random.beta(4.0, 1.0)
-    if class_name == "Covid":
+    if finding == "Covid":
         field += 0.75 * severity * air * _patches(random, chest, severity)
-    elif class_name == "Viral Pneumonia":
+    elif finding == "Viral Pneumonia":
         field += 0.9 * severity * air * _streaks(random, chest, severity)
+    elif finding == "Lobar Pneumonia":
+        field += 0.6 * severity * air * _lobe(random, chest)
     return field
 
 
-def _film(random: np.random.Generator, field: Field) -> Field:
+def _film(
+    random: np.random.Generator, field: Field, exposure: Sequence[tuple[float, float]]
+) -> Field:
     """The exposed picture: grey values from 0 to 1 with grain, collimator and side marker."""
     height, width = field.shape
     size = (width, height)
-    darkest, brightest = random.uniform(0.17, 0.25), random.uniform(1.1, 1.3)
-    grey = np.clip((field - darkest) / (brightest - darkest), 0, None) ** random.uniform(1.1, 1.4)
+    darkest, brightest, exponent = (random.uniform(*limits) for limits in exposure)
+    grey = np.clip((field - darkest) / (brightest - darkest), 0, None) ** exponent
     grey = np.tanh(grey) * random.uniform(0.95, 1.1)
     grey += random.uniform(0.0, 0.04)
     grey += random.uniform(0.02, 0.06) * _clouds(random, size, 0.25 * height)
@@ -536,10 +688,13 @@ def _radiograph(original: Phantom) -> Image.Image:
     """The original's radiograph in its size: mode L, without caption."""
     random = _numbers(original.seed, original.radiograph, 1)
     width, height = original.size
-    chest = _pose(random, ((width + 1) // 2, (height + 1) // 2))
-    drawn = Image.fromarray(_attenuation(random, chest, original.class_name))
+    build = _numbers(original.seed, original.patient, 3)
+    chest = _pose(random, build, ((width + 1) // 2, (height + 1) // 2))
+    finding = original.finding or original.class_name
+    drawn = Image.fromarray(_attenuation(random, chest, finding))
     field = np.asarray(drawn.resize(original.size, Image.Resampling.BICUBIC))
-    grey = _film(random, field)
+    external = original.source == _EXTERNAL_HOSPITAL
+    grey = _film(random, field, _EXTERNAL_EXPOSURE if external else _EXPOSURE)
     return Image.fromarray(np.round(grey * 255).astype(np.uint8))
 
 
@@ -590,7 +745,7 @@ def _encoded(phantom: Phantom, picture: Image.Image) -> bytes:
 
 
 def render(phantom: Phantom) -> bytes:
-    """The image file. Depends on nothing but `phantom`, its folder's class included."""
+    """The image file. Depends on nothing but `phantom`."""
     if phantom.kind == "bytes" and phantom.original:
         return render(phantom.original)
     if phantom.kind == "pixels" and phantom.original:
