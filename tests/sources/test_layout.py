@@ -69,9 +69,7 @@ def test_a_set_without_splits_keeps_files_and_drops_one_enclosing_folder() -> No
         (["A/1.png", "A/deep/"], "found no file in the folder A/deep/"),
     ],
 )
-def test_a_set_without_splits_that_is_laid_out_in_another_way(
-    names: list[str], words: str
-) -> None:
+def test_a_set_without_splits_that_is_laid_out_in_another_way(names: list[str], words: str) -> None:
     with pytest.raises(InputError) as caught:
         layout.arrange_by_class(names, "x.zip")
     assert words in str(caught.value)
