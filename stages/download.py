@@ -7,7 +7,6 @@ Out: data/raw/{train,test}/<class>/*, the images as they came
      data/raw/provenance.json, where they came from: source, data, licence, files
 """
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -44,15 +43,11 @@ def from_archive(settings: Download, raw: Path) -> tuple[str, str]:
     Raises:
         InputError: it is unsafe, damaged, or not laid out as {train,test}/<class>/<images>.
     """
-    source = archive.only_entry(ARCHIVE)
+    source = archive.only_entry(ARCHIVE, "{train,test}/<class>/<images>")
     with archive.opened(source, settings) as contents:
         places = layout.arrange(contents.names, str(source))
         contents.unpack(places, raw)
-    if not source.is_dir():
-        return f"archive {source.name} (sha256 {files.sha256_of(source)[:12]}…)", "unknown"
-    lines = [f"{files.sha256_of(raw / place)}  {place}\n" for place in sorted(places.values())]
-    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-    return f"folder {source.name} (sha256 over its files {digest[:12]}…)", "unknown"
+    return archive.described(source, raw, places.values()), "unknown"
 
 
 def unpack_verified(

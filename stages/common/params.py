@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ruamel.yaml import YAML
 
 import stages
-from stages.common.errors import InputError
+from stages.common.errors import InputError, shown
 
 PARAMS_FILE = Path("params.yaml")
 _LONGEST_SHOWN = 100
@@ -56,7 +56,7 @@ def _keys(place: tuple[str, ...]) -> str:
 def _sentence(problem: Any) -> str:
     """One problem that pydantic found, as `key: found ..., expected ...`."""
     place = problem["loc"]
-    key = ".".join(part if isinstance(part, str) else _shown(part) for part in place)
+    key = ".".join(shown(part) if isinstance(part, str) else _shown(part) for part in place)
     message = str(problem["msg"])
     match problem["type"]:
         case "missing":

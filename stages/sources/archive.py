@@ -7,6 +7,7 @@ APPNOTE 6.3 format in Python's zipfile: members that land outside the target (CW
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import stat
@@ -15,7 +16,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import IO
 
 from tqdm import tqdm
 
+from stages.common import files
 from stages.common.errors import InputError, named
 from stages.sources.layout import fault_of_name, is_junk
 from stages.sources.settings import Download
@@ -85,22 +87,45 @@ class Archive:
                     file.write(chunk)
 
 
-def only_entry(place: Path) -> Path:
-    """The one zip or folder in `place`; README.md, junk and hidden files don't count.
+def entries(place: Path) -> list[str]:
+    """The names in the folder `place`, sorted; README.md, junk and hidden files don't count."""
+    names = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    return [name for name in names if name != "README.md" and not is_junk(name) and name[0] != "."]
+
+
+def only_entry(place: Path, expected: str) -> Path:
+    """The one zip or folder in `place`; see `entries`.
+
+    Args:
+        place: a folder.
+        expected: the layout of the zip or folder, for the message.
 
     Raises:
         InputError: there is none, or more than one, or its name can't be used.
     """
-    names = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
-    names = [name for name in names if name != "README.md" and not is_junk(name) and name[0] != "."]
+    names = entries(place)
     if len(names) != 1:
         raise InputError(
             f"{place}: found {named(names) or 'nothing'}, expected exactly one zip or one folder "
-            "that holds {train,test}/<class>/<images>. "
-            + ("Leave only one there." if names else "Put it there.")
+            f"that holds {expected}. " + ("Leave only one there." if names else "Put it there.")
         )
     _check_paths(names, str(place))
     return place / names[0]
+
+
+def described(source: Path, unpacked: Path, places: Iterable[str]) -> str:
+    """A line that names a zip or a folder, with a hash of what is in it.
+
+    Args:
+        source: the zip or the folder.
+        unpacked: where it was unpacked to.
+        places: the paths of its files there, relative to `unpacked`.
+    """
+    if not source.is_dir():
+        return f"archive {source.name} (sha256 {files.sha256_of(source)[:12]}…)"
+    lines = [f"{files.sha256_of(unpacked / place)}  {place}\n" for place in sorted(places)]
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    return f"folder {source.name} (sha256 over its files {digest[:12]}…)"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
-"""The layout that every set of images has: {train,test}/<class>/<file>."""
+"""The layouts of sets of images: {train,test}/<class>/<file>, or <class>/<file> elsewhere."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -79,6 +80,40 @@ def arrange(names: Iterable[str], label: str) -> dict[str, str]:
         )
     _check_classes(counts, label)
     return {name: place for name, place in places.items() if place and not place.endswith("/")}
+
+
+def arrange_by_class(names: Iterable[str], label: str) -> dict[str, str]:
+    """Where each file of a set without splits goes: from its path in the archive to `class/file`.
+
+    Args:
+        names: the paths, folders ending in `/`: <class>/<file>, with or without one folder around
+            the classes.
+        label: what the messages call the archive.
+
+    Raises:
+        InputError: there is no file, a class folder is empty, or a file stands at another level.
+    """
+    places = {name: name for name in names}
+    if all(name.endswith("/") for name in places):
+        raise InputError(f"{label} holds no file. Expected <class>/<images> in it.")
+    tops = {name.split("/")[0] for name in places}
+    if len(tops) == 1 and any(re.fullmatch("[^/]+/[^/]+/[^/]+", name) for name in places):
+        places = {name: name.removeprefix(f"{min(tops)}/") for name in places}
+    at_files = {name: place for name, place in places.items() if place and place[-1] != "/"}
+    misplaced = [name for name, place in at_files.items() if place.count("/") != 1]
+    if misplaced:
+        raise InputError(
+            f"{label}: expected files at <class>/<file>, with at most one folder around the "
+            f"classes; found at another level:\n{listed(sorted(misplaced))}\nMove or remove them."
+        )
+    filled = {f"{place.split('/')[0]}/" for place in at_files.values()}
+    empty = sorted(set(places.values()) - set(at_files.values()) - filled - {""})
+    if empty:
+        raise InputError(
+            f"{label}: found no file in the folder {empty[0]}, expected images. Add some, or "
+            "remove the folder."
+        )
+    return at_files
 
 
 def _check_classes(counts: Mapping[str, Counter[str]], label: str) -> None:

@@ -76,6 +76,7 @@ def test_the_groups_are_found_beside_what_they_set(monkeypatch: pytest.MonkeyPat
         "crossvalidate": "stages.learning.settings",
         "download": "stages.sources.settings",
         "evaluate": "stages.judging.settings",
+        "external": "stages.judging.settings",
         "preprocess": "stages.learning.settings",
         "train": "stages.learning.settings",
     }
@@ -321,6 +322,19 @@ def test_a_wrong_key_or_value_is_named(
     group: str, key: object, value: object, expected: str
 ) -> None:
     assert message(changed(group, key, value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "external.classes: found None, expected a valid dictionary"),
+        ({"A": 1}, "external.classes.A: found 1, expected a valid string"),
+        ({2: "A"}, "external.classes.2.[key]: found 2, expected a valid string"),
+        ({"a\nb": None}, r"external.classes.a\nb: found None, expected a valid string"),
+    ],
+)
+def test_a_wrong_name_of_a_folder_or_a_class(value: object, expected: str) -> None:
+    assert message(changed("external", "classes", value)) == expected
 
 
 def test_several_faults_are_all_named() -> None:

@@ -108,6 +108,7 @@ def tracked_files() -> list[Path]:
             ".gitignore",
             "README.md",
             "data/archive/README.md",
+            "data/external/README.md",
             "data/kaggle-manifest.csv",
             "data/kaggle-records.csv",
             "dvc.yaml",

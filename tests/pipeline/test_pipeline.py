@@ -135,6 +135,7 @@ EDITS = {
     "stages/repair.py": [],
     "stages/__init__.py": [],
     "data/archive/README.md": [],
+    "data/external/README.md": [],
     "stages/download.py": ["download"],
     "stages/sources/archive.py": ["download"],
     "stages/sources/kaggle_client.py": ["download"],

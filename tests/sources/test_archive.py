@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import os
 import random
 import socket
@@ -407,16 +408,33 @@ def test_limits_hold_for_a_folder(tmp_path: Path) -> None:
 
 def test_only_entry(tmp_path: Path) -> None:
     place = tmp_path / "archive"
-    with pytest.raises(InputError, match="found nothing, expected exactly one zip or one folder"):
-        archive.only_entry(place)
+    expected = "found nothing, expected exactly one zip or one folder that holds <some>/<layout>"
+    with pytest.raises(InputError, match=f"{expected}. Put it there"):
+        archive.only_entry(place, "<some>/<layout>")
     write_tree(place, "README.md", ".gitignore", ".DS_Store")
+    assert archive.entries(place) == []
     with pytest.raises(InputError, match="found nothing"):
-        archive.only_entry(place)
+        archive.only_entry(place, "")
     write_tree(place, "b.zip")
-    assert archive.only_entry(place) == place / "b.zip"
+    assert archive.only_entry(place, "") == place / "b.zip"
     write_tree(place, "a/1.png")
+    assert archive.entries(place) == ["a", "b.zip"]
     with pytest.raises(InputError, match=r"found 'a', 'b\.zip', .* Leave only one"):
-        archive.only_entry(place)
+        archive.only_entry(place, "")
+
+
+def test_a_line_names_a_zip_or_a_folder_by_what_is_in_it(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "a.zip", ("1.png", b"x"))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert archive.described(path, tmp_path, ["1.png"]) == f"archive a.zip (sha256 {digest[:12]}…)"
+    folder = write_tree(tmp_path / "set", "A/1.png", "A/2.png", "B/1.png")
+    places = ["A/1.png", "A/2.png", "B/1.png"]
+    line = archive.described(folder, folder, places)
+    assert line.startswith("folder set (sha256 over its files ")
+    assert archive.described(folder, folder, reversed(places)) == line
+    assert archive.described(folder, folder, places[:2]) != line
+    (folder / "A/2.png").write_bytes(b"other")
+    assert archive.described(folder, folder, places) != line
 
 
 def test_an_empty_zip_has_no_members(tmp_path: Path) -> None:

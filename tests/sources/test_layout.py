@@ -41,6 +41,41 @@ def test_layout_names_what_is_wrong(names: list[str], words: str) -> None:
     assert "x.zip" in str(caught.value)
 
 
+BY_CLASS = ["A/1.png", "A/2.png", "B/1.png"]
+
+
+def test_a_set_without_splits_keeps_files_and_drops_one_enclosing_folder() -> None:
+    assert layout.arrange_by_class(["A/", *BY_CLASS], "x.zip") == {name: name for name in BY_CLASS}
+    assert layout.arrange_by_class(["A/1.png"], "x.zip") == {"A/1.png": "A/1.png"}
+    inside = ["My set/", "My set/A/", *(f"My set/{name}" for name in BY_CLASS)]
+    expected = {f"My set/{name}": name for name in BY_CLASS}
+    assert layout.arrange_by_class(inside, "x.zip") == expected
+    assert layout.arrange_by_class(["A/A/1.png"], "x.zip") == {"A/A/1.png": "A/1.png"}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([], "x.zip holds no file. Expected <class>/<images>"),
+        (["set/", "set/A/"], "x.zip holds no file"),
+        (["1.png", "2.png"], "another level:\n  1.png\n  2.png\nMove"),
+        ([*BY_CLASS, "LICENSE"], "another level:\n  LICENSE\nMove"),
+        ([*BY_CLASS, "A/deep/1.png"], "another level:\n  A/deep/1.png\n"),
+        (["a/b/A/1.png"], "another level:\n  a/b/A/1.png\n"),
+        ([*(f"set/{name}" for name in BY_CLASS), "set/LICENSE"], "level:\n  set/LICENSE\n"),
+        ([*(f"set/train/{name}" for name in BY_CLASS)], "level:\n  set/train/A/1.png\n"),
+        ([*BY_CLASS, "C/"], "x.zip: found no file in the folder C/, expected images"),
+        (["set/", "set/A/1.png", "set/C/"], "found no file in the folder C/"),
+        (["A/1.png", "A/deep/"], "found no file in the folder A/deep/"),
+    ],
+)
+def test_a_set_without_splits_that_is_laid_out_in_another_way(names: list[str], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        layout.arrange_by_class(names, "x.zip")
+    assert words in str(caught.value)
+    assert "x.zip" in str(caught.value)
+
+
 def test_names_that_not_every_disk_can_hold() -> None:
     assert layout.fault_of_name("train/A/\udcff.png") == "a name that is not written in UTF-8"
     assert layout.fault_of_name("train/A/a\nb.png") == "a control character in its name"
