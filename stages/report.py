@@ -49,7 +49,7 @@ def table(results: Mapping[str, Any]) -> str:
     best = compare["baselines"][compare["best"]]
 
     def line(label: str, cells: Iterable[str], difference: str) -> str:
-        return f"{label:18}{''.join(f'{cell:26}' for cell in cells)}{difference}".rstrip()
+        return f"{label:19}{''.join(f'{cell:25}' for cell in cells)}{difference}".rstrip()
 
     baselines = [
         line(
@@ -62,11 +62,11 @@ def table(results: Mapping[str, Any]) -> str:
     if rate := external["false_positive_rate"]:
         elsewhere = f"{card.false_positives(rate)}, {card.interval(rate, 'share')}"
     else:
-        elsewhere = "no image judged" if external["set"] else "none"
+        elsewhere = "none"
     return "\n".join(
         [
             f"{provenance['data']}, protocol {provenance['protocol']}",
-            f"The network is {card.verdict(compare)}, the best baseline: "
+            f"The network is {card.verdict(compare)}: "
             f"{card.difference(best)}, {card.p_value(best['p_holm'])} (McNemar, Holm)",
             line("accuracy", titles, "network minus baseline"),
             line("network", map(card.interval, sets.values()), ""),

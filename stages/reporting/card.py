@@ -50,9 +50,9 @@ SEES = {
     **{f"low_resolution_{side}": f"{side} x {side} grey pixels" for side in _SIDES},
     **{f"frame_{width}": f"the outermost {width} of 200 pixels" for width in _FRAMES},
     "histogram": "how often each grey value occurs, not where",
-    "file_properties": "size, format and mode of the file, no pixel",
-    "source": "the source that the records name, no pixel",
-    "majority_class": "how often each class occurs in training, no pixel",
+    "file_properties": "size, format and mode of the file",
+    "source": "the source that the records name",
+    "majority_class": "how often each class occurs in training",
 }
 """What a baseline gets."""
 VERDICTS = {
@@ -128,11 +128,6 @@ def listed(names: Iterable[str], word: str) -> str:
     return f"{', '.join(others)} {word} {last}" if others else last
 
 
-def position(value: float, low: float, high: float) -> str:
-    """Where a value lies: "above", "within" or "below" the interval."""
-    return "above" if value > high else "below" if value < low else "within"
-
-
 def compared(value: float, other: float) -> str:
     """How a value is to another, to the three places that are shown, as in "higher than"."""
     one, two = round(value, 3), round(other, 3)
@@ -146,8 +141,8 @@ def changed(before: float, after: float) -> str:
 
 
 def verdict(compare: Mapping[str, Any]) -> str:
-    """The network against the best baseline, as in `not distinguishable from 8 x 8 pixels`."""
-    return f"{VERDICTS[compare['verdict']]} {BASELINES[compare['best']]}"
+    """As in `not distinguishable from the best baseline, 8 x 8 pixels`."""
+    return f"{VERDICTS[compare['verdict']]} the best baseline, {BASELINES[compare['best']]}"
 
 
 def false_positives(rate: Mapping[str, Any]) -> str:
@@ -228,7 +223,6 @@ _environment.globals |= {
     "headlines": HEADLINES.items(),
     "longest_list": LONGEST_LIST,
     "metrics": METRICS.items(),
-    "position": position,
     "sees": SEES,
     "verdict": verdict,
 }
@@ -279,12 +273,6 @@ def write(results: Mapping[str, Any], settings: Any) -> str:
         for group in copies
         for file in group
     }
-    by_verdict = {
-        phrase: [
-            BASELINES[name] for name, row in compare["baselines"].items() if row["verdict"] == kind
-        ]
-        for kind, phrase in VERDICTS.items()
-    }
     text = _environment.get_template("model_card.md.j2").render(
         **results,
         **_on_records(results),
@@ -306,9 +294,6 @@ def write(results: Mapping[str, Any], settings: Any) -> str:
         ],
         contradictions=[
             group for group in copies if len({file.split("/")[1] for file in group}) > 1
-        ],
-        verdicts=[
-            f"{phrase} {listed(labels, 'and')}" for phrase, labels in by_verdict.items() if labels
         ],
         temperature=calibration["temperature"],
         before=before,
