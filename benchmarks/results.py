@@ -1,42 +1,54 @@
-"""Runs the whole pipeline for several seeds in both protocols and prints the README's table.
+"""Runs the whole pipeline for several seeds, both protocols and both kinds of labels.
 
-usage: python -m benchmarks.results [--archive ZIP] [--seeds 0 1 2 3 4]
+usage: python -m benchmarks.results [--archive ZIP] [--external ZIP] [--seeds 0 1 2 3 4]
 
-The images are those of the zip given, or of the one zip in data/archive/, or else phantoms. The
-seed is that of the hold-out split and of training. Takes about a minute per run on two idle cores.
+The images are those of the zip given, or of the one zip in data/archive/, or else phantoms; the
+external set likewise, from data/external/. The seed is that of the hold-out split, of the folds
+and of training. Takes about two minutes per run on two idle cores, and there are four
+times as many runs as seeds. Prints the tables of README.md and docs/results.md.
 """
 
 import argparse
 import json
 import statistics
+import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from benchmarks.scratch import given_zip, project, run, set_params
+from stages import compare
+from stages.judging import comparison
+from stages.learning import dataset
+from stages.reporting.card import BASELINES
 
-RUNS = {
-    "`holdout`, best epoch": {"preprocess.validation": "holdout", "train.weights": "best"},
-    "`original`, last epoch": {"preprocess.validation": "original", "train.weights": "last"},
+FOLDS = 5
+PROTOCOLS = {
+    "`holdout`": {"preprocess.validation": "holdout", "train.weights": "best"},
+    "`original`": {"preprocess.validation": "original", "train.weights": "last"},
 }
-HEADLINES = {"all_test": "all test images", "leak_free": "without leaks"}
-BASELINES = {
-    "low_resolution": "low resolution (16 x 16)",
-    "border": "border only, centre blacked out",
-    "majority_class": "majority class",
-}
+LABELS = {"filed": "as filed", "verified": "verified"}
 CALIBRATION = {
     "expected_calibration_error": "expected calibration error",
     "brier": "Brier score",
     "loss": "log loss",
 }
+Run = dict[str, Any]
+"""The contents of metrics/details/*.json after a run, by their stems, and of index.csv."""
 
 
-def spread(values: list[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """Mean and range."""
     return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def over_seeds(runs: Sequence[Run], value: Callable[[Run], float]) -> str:
+    """Mean and range of what `value` takes from each run."""
+    return spread([value(details) for details in runs])
 
 
 def interval(result: dict[str, Any]) -> str:
@@ -47,32 +59,109 @@ def interval(result: dict[str, Any]) -> str:
     )
 
 
-def column(runs: list[dict[str, Any]]) -> dict[str, str]:
-    """The table's column for one protocol, from the details of every seed's run.
-
-    Cross-validation and baselines are those of the first seed.
-    """
-    lines = {}
-    for name, words in HEADLINES.items():
-        results = [details["evaluate"][name] for details in runs]
-        median = sorted(results, key=lambda result: result["accuracy"])[len(results) // 2]
-        lines[f"{words}: mean (range) over seeds"] = spread(
-            [result["accuracy"] for result in results]
-        )
-        lines[f"{words}: median seed with 95 % interval"] = interval(median)
-    folds = runs[0]["stability"]["accuracy"]
-    lines["cross-validated within train/: mean (range) over folds"] = (
-        f"{folds['mean']:.3f} ({folds['lowest']:.3f} to {folds['highest']:.3f})"
+def best_baseline(runs: Sequence[Run]) -> str:
+    """The name of the baseline with the highest accuracy, as a mean over the runs."""
+    return max(
+        runs[0]["compare"]["baselines"],
+        key=lambda name: statistics.mean(
+            details["compare"]["baselines"][name]["accuracy"] for details in runs
+        ),
     )
-    for name, words in BASELINES.items():
-        lines[f"baseline, all test images: {words}"] = interval(
-            runs[0]["baselines"][name]["all_test"]
+
+
+def headline(runs: Sequence[Run]) -> dict[str, str]:
+    """The column of the README's table for one protocol and kind of labels."""
+    best = best_baseline(runs)
+    median = sorted(runs, key=lambda details: details["compare"]["pooled"]["accuracy"])[
+        len(runs) // 2
+    ]
+    against = median["compare"]["baselines"][best]
+    t = resampled_t(runs, best)
+    lines = {
+        "every radiograph once: network": over_seeds(
+            runs, lambda details: details["compare"]["pooled"]["accuracy"]
+        ),
+        "… median seed, 95 % interval": interval(median["compare"]["pooled"]),
+        "… best baseline": over_seeds(
+            runs, lambda details: details["compare"]["baselines"][best]["accuracy"]
         )
+        + f", {BASELINES[best]}",
+        "… difference, median seed": (
+            f"{against['difference']:+.3f} [{against['difference_low']:+.3f}, "
+            f"{against['difference_high']:+.3f}], {against['verdict']}"
+        ),
+        "… difference, all folds and seeds": (
+            f"{t['difference']:+.3f} [{t['low']:+.3f}, {t['high']:+.3f}]"
+        ),
+        "test/: network": over_seeds(
+            runs, lambda details: details["evaluate"]["all_test"]["accuracy"]
+        )
+        + f" of {median['evaluate']['all_test']['images']}",
+        "test/ without leaks: network": over_seeds(
+            runs, lambda details: details["evaluate"]["leak_free"]["accuracy"]
+        )
+        + f" of {median['evaluate']['leak_free']['images']}",
+    }
+    for source, result in median["compare"]["by_source"].items():
+        if len(result["classes"]) > 1:
+            lines |= within(runs, source)
+    if median["external"]["false_positive_rate"]:
+        lines |= external(runs)
     return lines
 
 
-def more(runs: list[dict[str, Any]]) -> dict[str, str]:
-    """What the README leaves out: calibration, Grad-CAM and epochs, of one protocol."""
+def resampled_t(runs: Sequence[Run], baseline: str) -> dict[str, float]:
+    """Network against a baseline over the folds of all runs, by the corrected t test."""
+    differences, judged, trained_on = [], [], []
+    for details in runs:
+        for ours, theirs in zip(
+            details["crossvalidate"]["folds"], details["baselines"]["folds"], strict=True
+        ):
+            images = compare.once(
+                compare.joined(details["index"], ours["predictions"], theirs["predictions"])
+            )
+            correct = images[["correct network", f"correct {baseline}"]].mean()
+            differences.append(correct.iloc[0] - correct.iloc[1])
+            judged.append(len(images))
+            trained_on.append(ours["trained_on"])
+    return comparison.resampled_t(
+        np.array(differences), float(np.mean(judged)), float(np.mean(trained_on))
+    )
+
+
+def within(runs: Sequence[Run], source: str) -> dict[str, str]:
+    """Accuracy within one source, of the network and of the baseline that does best there."""
+    results = [details["compare"]["by_source"][source] for details in runs]
+    best = max(
+        results[0]["baselines"],
+        key=lambda name: statistics.mean(
+            result["baselines"][name]["accuracy"] for result in results
+        ),
+    )
+    words = f"within {source} ({len(results[0]['classes'])} classes)"
+    return {
+        f"{words}: network": spread([result["network"]["accuracy"] for result in results])
+        + f" of {results[0]['network']['images']}",
+        f"{words}: best baseline": spread(
+            [result["baselines"][best]["accuracy"] for result in results]
+        )
+        + f", {BASELINES[best]}",
+    }
+
+
+def external(runs: Sequence[Run]) -> dict[str, str]:
+    """How many external images that are not of a class are called it, for the worst class."""
+    rates = [details["external"]["false_positive_rate"] for details in runs]
+    name = statistics.mode(rate["class"] for rate in rates)
+    called = [rate["called"] for rate in rates if rate["class"] == name]
+    return {
+        f"external, not {name}, but called {name}": f"{min(called)} to {max(called)} of "
+        f"{rates[0]['images']}"
+    }
+
+
+def more(runs: Sequence[Run]) -> dict[str, str]:
+    """What the README leaves out: calibration, leaks by class, every baseline and more."""
     evaluations = [details["evaluate"] for details in runs]
     lines = {
         f"{words}, {when} temperature scaling": spread(
@@ -81,11 +170,27 @@ def more(runs: list[dict[str, Any]]) -> dict[str, str]:
         for name, words in CALIBRATION.items()
         for when in ("before", "after")
     }
+    for name, words in (("all_test", "test/"), ("leak_free", "test/ without leaks")):
+        lines[f"balanced accuracy, {words}"] = spread(
+            [result[name]["macro_sensitivity"] for result in evaluations]
+        )
+    lines["every radiograph once: log loss"] = over_seeds(
+        runs, lambda details: details["compare"]["pooled"]["loss"]
+    )
+    lines["cross-validated within train/"] = over_seeds(
+        runs, lambda details: details["compare"]["cross_validated"]["accuracy"]
+    )
+    for name in runs[0]["compare"]["baselines"]:
+        lines[f"every radiograph once: {BASELINES[name]}"] = spread(
+            [details["compare"]["baselines"][name]["accuracy"] for details in runs]
+        )
+    for name in evaluations[0]["by_label"]:
+        lines[f"test/, label {name} with its source".replace("unknown with", "unknown to")] = (
+            spread([result["by_label"][name]["accuracy"] for result in evaluations])
+            + f" of {evaluations[0]['by_label'][name]['images']}"
+        )
     lines["Grad-CAM: share outside the central region"] = spread(
         [result["gradcam"]["outside_centre_share"] for result in evaluations]
-    )
-    lines["baseline, all test images: file properties"] = interval(
-        runs[0]["baselines"]["file_properties"]["all_test"]
     )
     epochs = [details["train"]["epochs"] for details in runs]
     kept = [details["train"]["kept_epoch"] for details in runs]
@@ -93,12 +198,13 @@ def more(runs: list[dict[str, Any]]) -> dict[str, str]:
     return lines
 
 
-def print_table(what: str, columns: list[dict[str, str]]) -> None:
-    """Prints one column per protocol as Markdown."""
-    print(f"| {what} | {' | '.join(RUNS)} |")
-    print("|---" * (len(RUNS) + 1) + "|")
-    for name in columns[0]:
-        print(f"| {name} | {' | '.join(column[name] for column in columns)} |")
+def print_table(what: str, columns: dict[str, dict[str, str]]) -> None:
+    """Prints one column per protocol and kind of labels as Markdown."""
+    print(f"| {what} | {' | '.join(columns)} |")
+    print("|---" * (len(columns) + 1) + "|")
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    for name in names:
+        print(f"| {name} | {' | '.join(column.get(name, '') for column in columns.values())} |")
 
 
 def main() -> None:
@@ -109,33 +215,44 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--archive", type=Path, metavar="ZIP")
+    parser.add_argument("--external", type=Path, metavar="ZIP")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     chosen = parser.parse_args()
     archive = given_zip(chosen.archive, "data/archive")
-    print(f"Images: {archive.name if archive else 'phantoms'}; seeds {chosen.seeds}\n")
-    protocols = []
+    outside = given_zip(chosen.external, "data/external")
+    shown = [file.name if file else "phantoms" for file in (archive, outside)]
+    print(f"Images: {shown[0]}; external: {shown[1]}; seeds {chosen.seeds}; {FOLDS} folds\n")
+    collected: dict[str, list[Run]] = {}
     with (
         tempfile.TemporaryDirectory() as scratch,
-        tqdm(total=len(RUNS) * len(chosen.seeds), unit="run", disable=None) as bar,
+        tqdm(total=4 * len(chosen.seeds), unit="run", disable=None) as bar,
     ):
-        here = project(Path(scratch), archive, {})
-        for settings in RUNS.values():
-            runs: list[dict[str, Any]] = []
-            for seed in chosen.seeds:
-                set_params(here, settings | {"preprocess.seed": seed, "train.seed": seed})
-                # the cross-validation is of the first seed alone
-                run("dvc", "repro", "evaluate", *([] if runs else ["stability"]), folder=here)
-                runs.append(
-                    {
-                        path.stem: json.loads(path.read_text(encoding="utf-8"))
-                        for path in (here / "metrics/details").glob("*.json")
+        here = project(Path(scratch), archive, {"crossvalidate.folds": FOLDS}, outside)
+        for labels, label_words in LABELS.items():
+            for protocol, settings in PROTOCOLS.items():
+                runs = collected.setdefault(f"{protocol}, labels {label_words}", [])
+                for seed in chosen.seeds:
+                    seeds = {
+                        "preprocess.seed": seed,
+                        "train.seed": seed,
+                        "crossvalidate.seeds": [seed],
                     }
-                )
-                bar.update()
-            protocols.append(runs)
-    print_table("accuracy on the test images", [column(runs) for runs in protocols])
+                    set_params(here, settings | seeds | {"audit.labels": labels})
+                    run("dvc", "repro", "compare", "external", folder=here)
+                    index = dataset.read_index(here / dataset.PROCESSED)
+                    runs.append(
+                        {
+                            path.stem: json.loads(path.read_text(encoding="utf-8"))
+                            for path in (here / "metrics/details").glob("*.json")
+                        }
+                        | {"index": index.drop_duplicates("path")}
+                    )
+                    bar.update()
+                    accuracy = runs[-1]["compare"]["pooled"]["accuracy"]
+                    print(f"{protocol} {labels} seed {seed}: {accuracy:.4f}", file=sys.stderr)
+    print_table("accuracy", {name: headline(runs) for name, runs in collected.items()})
     print("\nBeside these (docs/results.md):\n")
-    print_table("metric", [more(runs) for runs in protocols])
+    print_table("metric", {name: more(runs) for name, runs in collected.items()})
 
 
 if __name__ == "__main__":
