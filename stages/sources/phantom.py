@@ -149,7 +149,7 @@ class Phantom:
 
 
 def _numbers(seed: int, radiograph: int, purpose: int) -> np.random.Generator:
-    """The random numbers of a radiograph, or patient, for one purpose, independent of all others."""
+    """Random numbers of one radiograph or patient for one purpose, independent of all others."""
     return np.random.default_rng([seed, radiograph, purpose])
 
 

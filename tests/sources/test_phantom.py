@@ -1,4 +1,5 @@
 import io
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from stages.sources.phantom import Phantom
 
 SEED = 20200131
 COPIES = phantom_copies.plan(3, 45)
+PLAN = phantom.plan(SEED)
+EXTERNAL = phantom.external_plan(SEED)
 
 
 def small(picture: Phantom) -> Phantom:
@@ -59,6 +62,15 @@ def folders(pictures: list[Phantom]) -> Counter[str]:
     return Counter(picture.path.rpartition("/")[0] for picture in pictures)
 
 
+def splits_of_patients(pictures: list[Phantom]) -> dict[int, set[str]]:
+    """For each patient with several radiographs, copies aside, the splits that they are in."""
+    splits = defaultdict(list)
+    for picture in pictures:
+        if picture.kind == "original":
+            splits[picture.patient].append(picture.path.split("/")[0])
+    return {patient: set(found) for patient, found in splits.items() if len(found) > 1}
+
+
 def test_plan_has_the_counts_of_the_real_set() -> None:
     assert folders(phantom.plan(SEED)) == {
         "train/Covid": 111,
@@ -97,6 +109,102 @@ def test_plan_has_near_copies_within_and_across_splits() -> None:
     assert not all(crossing)
 
 
+def test_plan_has_patients_with_two_radiographs() -> None:
+    sides = Counter(len(splits) for splits in splits_of_patients(PLAN).values())
+    assert sides == {1: 9, 2: 3}
+    radiographs = defaultdict(set)
+    for picture in PLAN:
+        radiographs[picture.patient].add(picture.radiograph)
+    assert Counter(map(len, radiographs.values())) == {1: len(radiographs) - 12, 2: 12}
+    for patient in splits_of_patients(PLAN):
+        assert len({picture.source for picture in PLAN if picture.patient == patient}) == 1
+
+
+def test_plan_has_wrong_labels() -> None:
+    wrong = Counter(
+        (picture.path.split("/")[0], "wrong" if picture.finding else "not recorded")
+        for picture in PLAN
+        if picture.finding != picture.class_name
+    )
+    assert wrong == {
+        ("train", "wrong"): 6,
+        ("test", "wrong"): 2,
+        ("train", "not recorded"): 2,
+        ("test", "not recorded"): 1,
+    }
+
+
+def test_the_class_goes_loosely_with_the_source() -> None:
+    sources = Counter(
+        (picture.class_name, picture.source) for picture in PLAN if picture.kind == "original"
+    )
+    for class_name, mostly in (("Covid", "A"), ("Normal", "B"), ("Viral Pneumonia", "B")):
+        here, there = (sources[class_name, f"phantom hospital {name}"] for name in "AB")
+        share = (here if mostly == "A" else there) / (here + there)
+        assert 0.6 < share < 0.9, class_name
+
+
+def test_records_tell_of_every_file_what_is_planted() -> None:
+    rows = phantom.records(PLAN[::-1])
+    assert [row["path"] for row in rows] == [picture.path for picture in PLAN]
+    assert set(rows[0]) == {"path", "patient", "source", "finding", "view"}
+    patients = {row["path"]: row["patient"] for row in rows}
+    for picture, row in zip(PLAN, rows, strict=True):
+        assert (row["source"], row["finding"], row["view"]) == (
+            picture.source,
+            picture.finding,
+            picture.view,
+        )
+        if picture.original:
+            assert row["patient"] == patients[picture.original.path]
+    assert len(set(patients.values())) == len({picture.patient for picture in PLAN})
+    assert all(re.fullmatch(r"phantom-patient-\d{3}", name) for name in patients.values())
+
+
+def test_external_plan_has_its_copies_and_findings() -> None:
+    assert folders(EXTERNAL) == {
+        "external/Covid": 30,
+        "external/Normal": 40,
+        "external/Other disease": 40,
+    }
+    for picture in EXTERNAL:
+        expected = {"Other disease": "Lobar Pneumonia"}.get(picture.class_name, picture.class_name)
+        assert picture.finding == expected
+    copies = [picture for picture in EXTERNAL if picture.original]
+    assert Counter(picture.kind for picture in copies) == {
+        "bytes": 2,
+        "cropped": 2,
+        "re-scaled": 2,
+        "windowed": 2,
+    }
+    assert {picture.class_name for picture in copies} == {"Covid"}
+    own = [picture for picture in EXTERNAL if not picture.original]
+    assert {picture.source for picture in own} == {"phantom hospital C"}
+    assert "phantom hospital C" not in {picture.source for picture in PLAN}
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), share=st.floats(0, 1, exclude_min=True))
+def test_any_external_plan_copies_the_training_set_alone(seed: int, share: float) -> None:
+    pictures = phantom.external_plan(seed, share)
+    assert pictures == phantom.external_plan(seed, share)
+    paths = [picture.path for picture in pictures]
+    assert paths == sorted(set(paths))
+    assert all(count >= 3 for count in folders(pictures).values())
+    assert len(folders(pictures)) == 3
+    known = phantom.plan(seed, share)
+    copies = [picture for picture in pictures if picture.original]
+    assert copies
+    for copy in copies:
+        assert copy.original in known
+        assert original_of(copy).path.startswith("train/Covid/")
+    own = [picture for picture in pictures if not picture.original]
+    for number in ("radiograph", "patient"):
+        numbers = {getattr(picture, number) for picture in own}
+        assert len(numbers) == len(own)
+        assert not numbers & {getattr(picture, number) for picture in known}
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), share=st.floats(0, 1, exclude_min=True))
 def test_any_plan_is_whole(seed: int, share: float) -> None:
@@ -120,6 +228,9 @@ def test_any_plan_is_whole(seed: int, share: float) -> None:
             assert picture.original.kind == "original"
             assert picture.radiograph == picture.original.radiograph
             assert picture.class_name == picture.original.class_name
+            for shared in ("patient", "finding", "source", "view"):
+                assert getattr(picture, shared) == getattr(picture.original, shared)
+    assert any(len(splits) == 2 for splits in splits_of_patients(pictures).values())
     assert all(
         [picture.kind for picture in group].count("original") == 1
         for group in by_radiograph.values()
@@ -161,7 +272,7 @@ def test_properties_do_not_tell_the_class() -> None:
         picture for seed in range(6) for picture in phantom.plan(seed) if picture.kind == "original"
     ]
     classes = sorted({picture.class_name for picture in pictures})
-    for label in ("mode", "format", "orientation"):
+    for label in ("mode", "format", "orientation", "view"):
         values = sorted({getattr(picture, label) for picture in pictures})
         table = [
             [
@@ -288,6 +399,55 @@ def test_a_copy_shows_its_class() -> None:
         assert likeness(upright(phantom.render(ours)), upright(phantom.render(theirs))) > 0.99
 
 
+def test_a_wrong_label_does_not_change_the_picture() -> None:
+    """What is filed under a wrong class is drawn like what is filed under the right one."""
+    mistaken = [small(picture) for picture in PLAN if picture.finding != picture.class_name]
+    for picture in mistaken:
+        filed_rightly = replace(picture, path=f"train/{picture.finding}/{Path(picture.path).name}")
+        filed_as_shown = replace(picture, finding=picture.class_name)
+        ours = phantom.render(picture)
+        if picture.finding:
+            assert ours == phantom.render(filed_rightly)
+            assert ours != phantom.render(filed_as_shown)
+        else:
+            assert ours == phantom.render(filed_as_shown)
+
+
+def test_neither_source_nor_view_leaves_a_trace() -> None:
+    picture = small(PLAN[0])
+    for source in ("phantom hospital A", "phantom hospital B"):
+        for view in ("PA", "AP"):
+            other = replace(picture, source=source, view=view)
+            assert phantom.render(other) == phantom.render(picture)
+
+
+def test_the_external_hospital_shows_brighter_lungs() -> None:
+    """The darker quarter of the pixels ends higher than it would in the hospitals of the plan."""
+    pictures = [small(picture) for picture in EXTERNAL if picture.class_name == "Normal"][:8]
+    for picture in pictures:
+        elsewhere = replace(picture, source="phantom hospital A")
+        ours, theirs = (
+            float(np.quantile(upright(phantom.render(each)), 0.25)) for each in (picture, elsewhere)
+        )
+        assert 8 < ours - theirs < 30
+
+
+def test_radiographs_of_a_patient_share_the_build_and_are_no_copies() -> None:
+    healthy = [
+        small(picture)
+        for picture in PLAN
+        if picture.kind == "original" and picture.class_name == picture.finding == "Normal"
+    ]
+    likenesses = []
+    for one, other in zip(healthy[:30:2], healthy[1:30:2], strict=True):
+        same = phantom.of_patient(other, one)
+        first, second, third = (upright(phantom.render(each)) for each in (one, other, same))
+        likenesses.append((likeness(first, second), likeness(first, third)))
+    different, same_patient = np.transpose(likenesses)
+    assert np.mean(same_patient > different) > 0.8
+    assert same_patient.max() < 0.97
+
+
 def caption_likeness(grey: NDArray[Any]) -> float:
     """How well the words can be made out in a border: the correlation with them, printed."""
     height, width = grey.shape
@@ -304,7 +464,7 @@ def caption_likeness(grey: NDArray[Any]) -> float:
 
 def test_every_picture_says_that_it_is_synthetic() -> None:
     seen = set()
-    for picture in COPIES[::3]:
+    for picture in COPIES[::3] + EXTERNAL[::12]:
         planned = picture if "re-scaled" in picture.kind else small(picture)
         assert caption_likeness(upright(phantom.render(planned))) > 0.9, picture
         seen |= set(picture.kind.split(" + "))
@@ -323,7 +483,8 @@ def test_different_radiographs_are_different_patients() -> None:
 
 
 def test_written_files_depend_neither_on_order_nor_on_threads(tmp_path: Path) -> None:
-    pictures = [small(picture) for picture in phantom.plan(5, 0.01)[::2]]
+    planned = phantom.plan(5, 0.01)[::2] + phantom.external_plan(5, 0.01)[::2]
+    pictures = [small(picture) for picture in planned]
     phantom.write(pictures, tmp_path / "one", 1)
     phantom.write(pictures[::-1], tmp_path / "three", 3)
     for picture in pictures:
