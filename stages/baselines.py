@@ -26,16 +26,18 @@ def read_audit() -> pd.DataFrame:
     """What the audit found out about the files, indexed by path.
 
     Raises:
-        InputError: the table is missing.
+        InputError: the table is missing or damaged.
     """
-    if not AUDIT.is_file():
-        raise InputError(
-            f"{AUDIT} is not there; the stage `audit` writes it. Run `dvc repro audit`."
-        )
     columns = {"path": str, "bytes": int, "format": str, "mode": str, "width": int, "height": int}
-    return pd.read_csv(
-        AUDIT, usecols=list(columns), dtype=columns, keep_default_na=False, index_col="path"
-    )
+    try:
+        return pd.read_csv(
+            AUDIT, usecols=list(columns), dtype=columns, keep_default_na=False, index_col="path"
+        )
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(
+            f"{AUDIT} is not the table that the stage `audit` writes ({error}). "
+            "Run `dvc repro --force audit`."
+        ) from None
 
 
 def record(

@@ -147,7 +147,11 @@ def test_without_sources_there_is_no_baseline_of_sources(project: Path) -> None:
             assert list(record) == ["file", "actual", *[name for name in NAMES if name != "source"]]
 
 
-def test_a_missing_audit_is_named(project: Path) -> None:
-    (project / "data/audit.csv").unlink()
-    with pytest.raises(InputError, match=r"audit\.csv is not there.*dvc repro audit"):
+@pytest.mark.parametrize("text", [None, "", "path,bytes\n", "{"])
+def test_a_missing_or_damaged_audit_is_named(project: Path, text: str | None) -> None:
+    audit = project / "data/audit.csv"
+    audit.unlink()
+    if text is not None:
+        audit.write_text(text, "utf-8")
+    with pytest.raises(InputError, match=r"audit\.csv is not the table.*dvc repro --force audit"):
         stage.main()
