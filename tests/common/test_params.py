@@ -450,7 +450,7 @@ def test_a_merged_group_may_override_its_keys(tmp_path: Path) -> None:
 @example(("train", "learning_rate"), float("nan"))
 @example(("crossvalidate", "seeds"), [1, 2, 3, 4])
 @example(("audit", "patient_pattern"), "(?P<patient>x){9999999999}")
-@example(("audit", "patient_pattern"), "(?P<patient>{y})[[a]")
+@example(("audit", "patient_pattern"), "(?P<patient>{y})[a]")
 @example(("audit", "patient_pattern"), "(?P<a\n>x)")
 def test_any_value_is_held_or_refused_by_name(place: tuple[str, str], value: object) -> None:
     group, key = place
