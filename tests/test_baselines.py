@@ -145,7 +145,7 @@ def test_the_stage_writes_the_four_baselines(
     for baseline in result.values():
         assert set(baseline) == {"all_test", "leak_free"}
     assert result["border"]["all_test"]["accuracy"] == 1
-    assert "border: accuracy 1.000 [0.758, 1.000] on 12 test images" in capsys.readouterr().out
+    assert "border: accuracy 1.000 [0.758, 1.000] on 12 images" in capsys.readouterr().out
     first = stage.DETAILS.read_bytes()
     for number in range(15, 24):  # it does not look at the validation images
         (picture,) = (project / "data/processed/validation").rglob(f"{number:04d}.jpeg.png")
