@@ -127,7 +127,7 @@ def test_how_many_of_each_folder_were_called_what(
     assert lines == [
         "Covid-19 (3 images, Covid): 2 called Covid (0.667 [0.208, 0.939])",
         "No_findings (5 images, Normal): 4 called Covid (0.800 [0.376, 0.964])",
-        "Pneumonia (2 images, none of the classes): 1 called Covid (0.500 [0.095, 0.905])",
+        "Pneumonia (2 images, other): 1 called Covid (0.500 [0.095, 0.905])",
         "of 7 images that are not Covid, 5 were called Covid (0.714 [0.359, 0.918])",
     ]
     assert not external.SCRATCH.exists()
@@ -204,6 +204,7 @@ def test_a_set_of_which_nothing_is_left_is_refused(project: Path) -> None:
     with pytest.raises(InputError) as caught:
         external.main()
     assert "of 2 files 1 are copies of training images and 1 can't be read" in str(caught.value)
+    assert str(caught.value).endswith("\n  Covid/notes.txt: it is text, not an image")
     assert not external.SCRATCH.exists()
     assert not external.DETAILS.exists()
 
@@ -239,7 +240,7 @@ def test_a_folder_that_shows_nothing_known_is_named_with_the_lines_to_add(projec
     add("No findings", "Normal", seed=2000)
     add("2", "Normal", seed=3000)
     text = refusal()
-    assert text.startswith("data/external/set: found the folders '2', 'No findings', expected")
+    assert text.startswith("data/external/set: found no class for '2', 'No findings', expected")
     assert "('Covid', 'Normal', 'Viral Pneumonia')" in text
     assert text.endswith('\nexternal:\n  classes:\n    "2": other\n    "No findings": other')
     lines = text[text.index('    "2"') :]  # they can be pasted as they are
