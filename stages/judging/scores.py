@@ -115,7 +115,8 @@ def macro_interval(
     """
     # no matrix product: the order in which BLAS adds, and so the last bit, is the machine's
     products = (influences[:, None] * influences).sum(axis=2)
-    norms = np.sqrt(np.diag(products)) + np.finfo(np.float64).tiny
+    norms = np.sqrt(np.diag(products))
+    norms[norms == 0] = 1  # no image moves the precision of a class that is never called
     correlations = (products / np.outer(norms, norms)).clip(0)
     np.fill_diagonal(correlations, 1)
     below, above = (
