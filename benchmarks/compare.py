@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-PLACES = ("data", "models", "metrics", "metrics.json")
+PLACES = ("data", "models", "metrics")
 """Where stages write, and where a half-written file would be left."""
 
 

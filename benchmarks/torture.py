@@ -41,7 +41,6 @@ SMALL = {
     "evaluate.bootstrap_samples": 100,
     "evaluate.gradcam_images": 2,
     "crossvalidate.folds": 2,
-    "crossvalidate.epochs": 1,
 }
 STAGES = {
     # how many seconds it takes, about: a kill comes at a moment within that
@@ -50,9 +49,10 @@ STAGES = {
     "preprocess": 1.1,
     "train": 5.0,
     "crossvalidate": 7.0,
-    "stability": 1.0,
     "baselines": 2.0,
     "evaluate": 6.0,
+    "external": 4.0,
+    "compare": 2.0,
     "report": 2.0,
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)

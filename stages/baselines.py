@@ -28,9 +28,9 @@ def judge(predicted: np.ndarray, test: dataset.Images) -> dict[str, dict[str, An
         predicted: int64, (n,), a class for each of the n test images.
         test: The test images.
     """
-    correct = predicted == test.labels
+    correct, groups = predicted == test.labels, test.table["group"].to_numpy()
     return {
-        headline: scores.accuracy_with_interval(correct[positions])
+        headline: scores.accuracy_with_interval(correct[positions], groups[positions])
         for headline, positions in scores.headline_positions(test).items()
     }
 

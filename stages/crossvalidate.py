@@ -4,8 +4,9 @@ Reads `data/processed`: the images of train/ alone, never those of test/. Writes
 `metrics/details/crossvalidate.json`: for every seed and fold the probabilities of each image in
 the fold, by a network that was trained without it.
 
-Folds are grouped and stratified. Of the images outside the fold a further share is held out for
-early stopping, so that the fold is not seen before it is judged.
+Folds are grouped and stratified. Each network is trained as the one that ships; of the images
+outside the fold a further share is held out for early stopping, under either protocol, so that the
+fold is not seen before it is judged.
 
 A finished fold is kept in `.dvc/tmp/folds/` under the hash of all that it depends on: another
 seed, or a run after a kill, trains only the folds that are missing.
@@ -73,6 +74,7 @@ def run_fold(
         "fold": fold,
         "epochs": len(history),
         "kept_epoch": kept,
+        "trained_on": len(train),
         "predictions": dataset.prediction_records(judged, probabilities),
     }
 
@@ -92,7 +94,6 @@ def main() -> None:
     """Runs the stage."""
     settings, split = params.load(Crossvalidate), params.load(Preprocess)
     training = params.load(Train)
-    training = training.model_copy(update={"epochs": min(training.epochs, settings.epochs)})
     images = dataset.load(["train", "validation"] if split.validation == "holdout" else ["train"])
     inputs = inputs_hash()
     network.start(training.threads)
@@ -111,7 +112,8 @@ def main() -> None:
             record = files.read_json(kept, "crossvalidate")
             print(f"seed {seed} fold {fold}: {how}, {record['epochs']} epochs", flush=True)
             records.append(record)
-    files.write_json(DETAILS, {"data": dataset.provenance()["data"], "folds": records})
+    provenance = {"data": dataset.provenance()["data"], "protocol": split.validation}
+    files.write_json(DETAILS, {"provenance": provenance, "folds": records})
 
 
 if __name__ == "__main__":

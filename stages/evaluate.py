@@ -1,13 +1,12 @@
 """How good the network is on the test images.
 
-Reads `models`, `data/processed` (use "test"), and the details of `train` and `baselines`. Writes
-`metrics.json` (the few numbers that `dvc metrics show` prints), `metrics/details/evaluate.json`
-(every metric with its interval, over all test images and without leaks; calibration; where the
-network looks), `metrics/plots/` (a record per image; the points of the curves) and
-`metrics/pictures/gradcam.png`.
+Reads `models` and `data/processed` (use "test"). Writes `metrics/details/evaluate.json` (every
+metric with its interval, over all test images and without leaks; accuracy by source and by label;
+calibration; where the network looks), `metrics/plots/` (a record per image; the points of the
+curves), `metrics/pictures/gradcam.png` and, for `dvc metrics show`, the accuracy in
+`metrics/test.json` and `metrics/leak_free.json`.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from stages.judging import calibration, gradcam, scores
 from stages.judging.settings import Evaluate
 from stages.learning import dataset, network, temperature
 
-METRICS = Path("metrics.json")
-DETAILS = Path("metrics/details")
+DETAILS = Path("metrics/details/evaluate.json")
 PLOTS = Path("metrics/plots")
 GRADCAM = Path("metrics/pictures/gradcam.png")
 
@@ -49,6 +47,22 @@ def headlines(
             settings.seed,
         )
         for headline, chosen in scores.headline_positions(images).items()
+    }
+
+
+def by_origin(images: dataset.Images, correct: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Accuracy `by_source` and `by_label`, see `scores.subsets`; {} where no record tells any.
+
+    Args:
+        images: The n test images.
+        correct: bool, (n,).
+    """
+    groups, labels = images.table["group"].to_numpy(), images.table["label"].tolist()
+    if set(labels) == {"unknown"}:
+        labels = [""] * len(labels)
+    return {
+        key: scores.subsets(names, correct, images.labels, groups)
+        for key, names in (("by_source", images.table["source"].tolist()), ("by_label", labels))
     }
 
 
@@ -102,39 +116,6 @@ def explain(
     }
 
 
-def headline_metrics(
-    results: Mapping[str, Any], training: Mapping[str, Any], baselines: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What `dvc metrics show` prints, to four places; see the table in README.md.
-
-    Args:
-        results: From `evaluate`: `all_test` and `leak_free`.
-        training: The details of `train`.
-        baselines: The details of `baselines`.
-    """
-    judged = results["all_test"]
-    numbers = {
-        "acc": judged["accuracy"],
-        "acc_low": judged["accuracy_low"],
-        "acc_high": judged["accuracy_high"],
-        "leak_free": results["leak_free"]["accuracy"],
-        "baseline": max(
-            result["all_test"]["accuracy"]
-            for name, result in baselines.items()
-            if name != "provenance"
-        ),
-        "train_acc": training["accuracy"],
-        "train_loss": training["loss"],
-        "val_acc": training["val_accuracy"],
-        "val_loss": training["val_loss"],
-    }
-    return {
-        # a list, because `dvc metrics show` would make columns of anything else
-        "provenance": list(training["provenance"].values()),
-        **{name: round(value, 4) for name, value in numbers.items()},
-    }
-
-
 def main() -> None:
     """Runs the stage."""
     settings = params.load(Evaluate)
@@ -150,7 +131,9 @@ def main() -> None:
     probabilities = network.probabilities(trained, images.pixels)
     calibrated = temperature.scaled(probabilities, metadata["temperature"])
     provenance = metadata["provenance"]
+    predicted = probabilities.argmax(axis=1)
     results: dict[str, Any] = headlines(images, probabilities, settings)
+    results |= by_origin(images, predicted == images.labels)
     results["calibration"] = {
         "temperature": metadata["temperature"],
         "before": scores.calibration_metrics(images.labels, probabilities),
@@ -159,7 +142,7 @@ def main() -> None:
     results["gradcam"] = explain(
         trained,
         images,
-        probabilities.argmax(axis=1),
+        predicted,
         settings,
         f"Grad-CAM: {provenance['data']}",
     )
@@ -173,11 +156,9 @@ def main() -> None:
             for record in calibration.reliability(values, images.labels)
         ],
     )
-    files.write_json(DETAILS / "evaluate.json", {"provenance": provenance, **results})
-    training = files.read_json(DETAILS / "train.json", "train")
-    baselines = files.read_json(DETAILS / "baselines.json", "baselines")
-    files.write_json(METRICS, headline_metrics(results, training, baselines))
-    for headline in ("all_test", "leak_free"):
+    files.write_json(DETAILS, {"provenance": provenance, **results})
+    for name, headline in (("test", "all_test"), ("leak_free", "leak_free")):
+        files.write_metrics(name, provenance, {"acc": results[headline]["accuracy"]})
         print(f"{headline}: {scores.in_words(results[headline])}")
 
 

@@ -2,7 +2,8 @@
 
 Reads `data/processed` (uses "train" and "validation"). Writes `models/classifier.keras`,
 `models/classifier.json` (what `predict` needs beside the network: class names, temperature,
-provenance), `metrics/details/train.json` and `metrics/plots/history.json` (a record per epoch).
+provenance), `metrics/details/train.json`, `metrics/plots/history.json` (a record per epoch), and,
+for `dvc metrics show`, accuracy and loss in `metrics/train.json` and `metrics/val.json`.
 """
 
 from pathlib import Path
@@ -49,6 +50,9 @@ def main() -> None:
             **final,
         },
     )
+    for name, prefix in (("train", ""), ("val", "val_")):
+        numbers = {"acc": final[f"{prefix}accuracy"], "loss": final[f"{prefix}loss"]}
+        files.write_metrics(name, provenance, numbers)
     print(
         f"{len(train)} images, {len(history)} epochs; the weights are those of epoch {kept}: "
         f"accuracy {final['accuracy']:.4f}, val_accuracy {final['val_accuracy']:.4f}"

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from stages import baselines, evaluate, train
+from stages import evaluate, train
 from stages.common import files, params
 from stages.judging.baselines import FRAME
 from stages.learning.dataset import INDEX_COLUMNS, SIZE, Images
@@ -170,13 +170,12 @@ def _trained() -> tempfile.TemporaryDirectory[str]:
     write(root, pictures, QUICK)
     with contextlib.chdir(root):
         train.main()
-        baselines.main()
         evaluate.main()
     return folder
 
 
 def trained_project() -> Path:
-    """A folder in which `train`, `baselines` and `evaluate` have run, once per test process.
+    """A folder in which `train` and `evaluate` have run, once per test process.
 
     It is not to be changed.
     """

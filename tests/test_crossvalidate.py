@@ -83,7 +83,7 @@ def test_a_class_with_too_few_radiographs_is_named() -> None:
 CHANGES = {
     "crossvalidate.folds": 2,
     "crossvalidate.seeds": [0, 3],
-    "crossvalidate.epochs": 2,
+    "train.epochs": 2,
     "train.batch_size": 6,
     "train.learning_rate": 0.001,
 }
@@ -145,8 +145,10 @@ def test_every_training_image_is_predicted_once_per_seed(project: Path, fits: li
     crossvalidate.main()
     assert fits == ALL_FOUR
     result = details()
-    assert list(result) == ["data", "folds"]
-    assert result["data"] == "made for a test"
+    assert list(result) == ["provenance", "folds"]
+    assert result["provenance"] == {"data": "made for a test", "protocol": "holdout"}
+    # of 36 images 18 are in the fold, and a fifth of the rest decides when to stop
+    assert {fold["trained_on"] for fold in result["folds"]} <= {14, 15}
     assert [(fold["seed"], fold["fold"]) for fold in result["folds"]] == [
         (0, 1),
         (0, 2),
@@ -217,14 +219,13 @@ def test_what_is_no_input_runs_none_again(project: Path, fits: list[str], name: 
 @pytest.mark.parametrize(
     ("key", "value", "again"),
     [
-        ("crossvalidate__epochs", 1, True),
         ("crossvalidate__folds", 3, True),
         ("preprocess__validation_share", 0.5, True),
         ("train__learning_rate", 0.01, True),
         ("train__monitor", "val_loss", True),
         ("train__patience", 1, True),
         ("train__threads", 1, True),
-        ("train__epochs", 49, False),  # the lesser of the two counts, and that is still 2
+        ("train__epochs", 3, True),
         ("train__seed", 5, False),  # crossvalidate.seeds takes its place
         ("evaluate__seed", 5, False),
     ],
@@ -265,6 +266,7 @@ def test_under_the_original_protocol_the_validation_images_are_left_out(
     change(project, preprocess__validation="original", preprocess__validation_share=0.25)
     crossvalidate.main()
     assert sum(len(fold["predictions"]) for fold in details()["folds"]) == 2 * 27
+    assert details()["provenance"]["protocol"] == "original"
     assert fits == ALL_FOUR
 
 
@@ -276,7 +278,7 @@ from stages import crossvalidate
 from stages.common import params
 from stages.learning import dataset, network
 from stages.learning.settings import Train
-training = params.load(Train).model_copy(update={"seed": 3, "epochs": 2})
+training = params.load(Train).model_copy(update={"seed": 3})
 network.start(training.threads)
 images = dataset.load(["train", "validation"])
 json.dump(crossvalidate.run_fold(images, 2, 0.2, training, 2), sys.stdout)
@@ -303,10 +305,11 @@ def test_a_fold_is_trained_as_train_does_and_is_the_same_alone_in_a_process(
         seen = {*train.table["path"], *validation.table["path"]}
         assert not seen & judged
         assert len(seen) + len(judged) == 36
-        changes = {"epochs": 2, "seed": record["seed"]}
-        assert training == train_settings.model_copy(update=changes)
-        assert list(record) == ["seed", "fold", "epochs", "kept_epoch", "predictions"]
+        assert training == train_settings.model_copy(update={"seed": record["seed"]})
+        names = ["seed", "fold", "epochs", "kept_epoch", "trained_on", "predictions"]
+        assert list(record) == names
         assert record["epochs"] == 2
+        assert record["trained_on"] == len(train)
         for one in record["predictions"]:
             values = [one[f"probability {name}"] for name in made_processed.CLASSES]
             assert sum(values) == pytest.approx(1)

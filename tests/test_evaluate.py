@@ -1,7 +1,7 @@
 import hashlib
 import json
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn import metrics
 
-from stages import baselines, evaluate, train
+from stages import evaluate, train
 from stages.common import params
 from stages.common.errors import InputError
 from stages.judging import scores
@@ -21,9 +21,6 @@ from tests import made_processed
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
-
-
-RESULTS = evaluate.DETAILS / "evaluate.json"
 
 
 def evaluation(**changes: Any) -> Evaluate:
@@ -56,30 +53,29 @@ def test_two_headlines_on_their_own_images() -> None:
     assert results["leak_free"]["intervals"]["accuracy"] == scores.wilson(10, 10)
 
 
-def test_dvc_shows_nine_numbers_to_four_places() -> None:
-    provenance = {"data": "made for a test", "protocol": "holdout"}
-    judged = {"accuracy": 0.123456, "accuracy_low": 0.01239, "accuracy_high": 0.98765}
-    training = {"accuracy": 1.0, "loss": 0.000049, "val_accuracy": 0.5, "val_loss": 12.34567}
-    of_baselines = {
-        name: {"all_test": {"accuracy": accuracy}, "leak_free": {"accuracy": 1.0}}
-        for name, accuracy in (("border", 0.33333), ("low_resolution", 0.66666), ("last", 0.1))
+def test_by_source_and_by_label() -> None:
+    pictures = [
+        replace(picture, source=source, agrees=label)
+        for picture, source, label in zip(
+            made_processed.many({"test": 2}, made_processed.noise),
+            ["b", "b", "a", "a", "a", ""],
+            ["agrees", "unknown", "agrees", "agrees", "contradicts", "agrees"],
+            strict=True,
+        )
+    ]
+    images = made_processed.images_of(pictures)
+    results = evaluate.by_origin(images, np.array([True, False, True, True, False, False]))
+    told = {
+        name: {key: (r["images"], r["classes"], r["accuracy"]) for key, r in result.items()}
+        for name, result in results.items()
     }
-    metrics = evaluate.headline_metrics(
-        {"all_test": judged, "leak_free": {"accuracy": 0.77777}},
-        {"provenance": provenance, **training},
-        {"provenance": provenance, **of_baselines},
-    )
-    assert metrics == {
-        "provenance": ["made for a test", "holdout"],
-        "acc": 0.1235,
-        "acc_low": 0.0124,
-        "acc_high": 0.9877,
-        "leak_free": 0.7778,
-        "baseline": 0.6667,
-        "train_acc": 1.0,
-        "train_loss": 0.0,
-        "val_acc": 0.5,
-        "val_loss": 12.3457,
+    assert told == {
+        "by_source": {"a": (3, 2, pytest.approx(2 / 3)), "b": (2, 1, 0.5)},
+        "by_label": {
+            "agrees": (4, 3, 0.75),
+            "contradicts": (1, 1, 0.0),
+            "unknown": (1, 1, 0.0),
+        },
     }
 
 
@@ -122,18 +118,26 @@ class TestTrained:
         monkeypatch.chdir(made_processed.trained_project())
 
     def test_the_metrics_that_dvc_shows(self) -> None:
-        metrics, results = read(evaluate.METRICS), read(RESULTS)
-        training, all_baselines = read(train.DETAILS), read(baselines.DETAILS)
-        assert metrics == evaluate.headline_metrics(results, training, all_baselines)
-        assert metrics["provenance"] == ["made for a test", "holdout"]
-        assert metrics["acc"] == round(results["all_test"]["accuracy"], 4)
-        assert metrics["train_loss"] == round(training["loss"], 4)
-        text = evaluate.METRICS.read_text("utf-8")
-        assert len(re.findall(r"-?\d+\.\d+", text)) == 9  # and of more than 14, none can be read
+        results = read(evaluate.DETAILS)
+        for name, headline in (("test", "all_test"), ("leak_free", "leak_free")):
+            assert read(Path(f"metrics/{name}.json")) == {
+                "provenance": ["made for a test", "holdout"],
+                "acc": round(results[headline]["accuracy"], 4),
+            }
 
     def test_the_details(self) -> None:
-        results = read(RESULTS)
-        assert list(results) == ["provenance", "all_test", "leak_free", "calibration", "gradcam"]
+        results = read(evaluate.DETAILS)
+        assert list(results) == [
+            "provenance",
+            "all_test",
+            "leak_free",
+            "by_source",
+            "by_label",
+            "calibration",
+            "gradcam",
+        ]
+        # the images of this set came without records
+        assert results["by_source"] == results["by_label"] == {}
         assert results["provenance"] == read(train.DETAILS)["provenance"]
         assert (results["all_test"]["images"], results["leak_free"]["images"]) == (36, 33)
         for headline in ("all_test", "leak_free"):
@@ -151,7 +155,10 @@ class TestTrained:
         assert 0 <= results["gradcam"]["outside_centre_share"] <= 1
 
     def test_the_metrics_follow_from_the_predictions(self) -> None:
-        records, result = read(evaluate.PLOTS / "predictions.json"), read(RESULTS)["all_test"]
+        records, result = (
+            read(evaluate.PLOTS / "predictions.json"),
+            read(evaluate.DETAILS)["all_test"],
+        )
         classes = made_processed.CLASSES
         columns = [f"probability {name}" for name in classes]
         probabilities = np.array([[record[column] for column in columns] for record in records])
@@ -172,7 +179,7 @@ class TestTrained:
         assert records[0]["file"] == dataset.read_index().query("use == 'test'")["path"].iloc[0]
 
     def test_calibration_before_and_after(self) -> None:
-        result, metadata = read(RESULTS)["calibration"], network.read_metadata()
+        result, metadata = read(evaluate.DETAILS)["calibration"], network.read_metadata()
         assert result["temperature"] == metadata["temperature"]
         network.start(2)
         images = dataset.load(["test"])
@@ -194,8 +201,9 @@ class TestTrained:
 
     def test_it_gives_the_same_bytes_again(self) -> None:
         paths = [
-            evaluate.METRICS,
-            RESULTS,
+            Path("metrics/test.json"),
+            Path("metrics/leak_free.json"),
+            evaluate.DETAILS,
             *(evaluate.PLOTS / f"{name}.json" for name in ("predictions", "roc", "reliability")),
             evaluate.GRADCAM,
         ]
@@ -210,14 +218,13 @@ def run(
     pictures: Sequence[made_processed.Picture],
     changes: Any,
 ) -> Any:
-    """Runs `train`, `baselines` and `evaluate`; gives the details of the latter and the former."""
+    """Runs `train` and `evaluate`; gives the details of the latter."""
     quick = made_processed.QUICK | {"evaluate.gradcam_images": 1}
     made_processed.write(root, pictures, quick | changes)
     monkeypatch.chdir(root)
     train.main()
-    baselines.main()
     evaluate.main()
-    return read(RESULTS), read(baselines.DETAILS)
+    return read(evaluate.DETAILS)
 
 
 @pytest.mark.tensorflow
@@ -236,25 +243,6 @@ def test_another_set_of_classes_than_the_model_has_is_refused(
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("planted", [True, False])
-def test_a_class_written_into_the_border_is_exposed_by_the_baselines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: bool
-) -> None:
-    draw = made_processed.class_in_the_border if planted else made_processed.class_in_the_centre
-    pictures = made_processed.many({"train": 16, "validation": 5, "test": 12}, draw)
-    test, judged = run(tmp_path, monkeypatch, pictures, {"train.epochs": 3})
-    # the network's own metrics look equally good on either set
-    assert test["leak_free"]["accuracy"] >= 0.9
-    border, majority = (judged[name]["leak_free"] for name in ("border", "majority_class"))
-    assert majority["accuracy"] == pytest.approx(1 / 3)
-    if planted:
-        assert border["accuracy"] >= 0.95
-        assert border["accuracy_low"] > majority["accuracy_high"]
-    else:
-        assert border["accuracy"] <= majority["accuracy_high"]
-
-
-@pytest.mark.tensorflow
 def test_a_planted_leak_shows_in_leak_free_and_not_in_all_test(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +251,7 @@ def test_a_planted_leak_shows_in_leak_free_and_not_in_all_test(
     learnt = made_processed.leaked_copies([p for p in pictures if p.use == "train"])
     changes = {"train.epochs": 8, "train.weights": "last", "train.batch_size": 6}
     changes["train.learning_rate"] = 0.002
-    test, _ = run(tmp_path, monkeypatch, pictures + learnt, changes)
+    test = run(tmp_path, monkeypatch, pictures + learnt, changes)
     all_test, leak_free = test["all_test"], test["leak_free"]
     assert (all_test["images"], leak_free["images"]) == (51, 15)
     assert all_test["accuracy"] >= 0.75

@@ -56,6 +56,17 @@ def test_the_details_have_the_four_metrics_of_the_original() -> None:
 
 
 @pytest.mark.usefixtures("trained")
+def test_the_metrics_that_dvc_shows() -> None:
+    details = read(train.DETAILS)
+    for name, prefix in (("train", ""), ("val", "val_")):
+        metrics = read(Path(f"metrics/{name}.json"))
+        assert list(metrics) == ["provenance", "acc", "loss"]
+        assert metrics["provenance"] == ["made for a test", "holdout"]
+        assert metrics["acc"] == round(details[f"{prefix}accuracy"], 4)
+        assert metrics["loss"] == round(details[f"{prefix}loss"], 4)
+
+
+@pytest.mark.usefixtures("trained")
 def test_nowhere_is_a_time() -> None:
     for path in (train.DETAILS, train.HISTORY, network.METADATA):
         text = path.read_text("utf-8").lower()

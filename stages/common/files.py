@@ -14,6 +14,8 @@ from typing import Any
 from stages.common.errors import InputError
 
 _DVC = Path(".dvc")
+_METRICS = Path("metrics")
+_PLACES = 4  # `dvc metrics show` prints every digit of a number
 
 
 def sha256_of(path: Path) -> str:
@@ -101,6 +103,23 @@ def write_json(target: Path, value: Any) -> None:
     """Writes `value` as indented JSON; NaN and Infinity, which JSON lacks, raise ValueError."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(target, text + "\n")
+
+
+def write_metrics(
+    name: str, provenance: Mapping[str, str], numbers: Mapping[str, float | str]
+) -> None:
+    """Writes `metrics/<name>.json`, a row of `dvc metrics show`, with numbers to four places."""
+    write_json(
+        _METRICS / f"{name}.json",
+        {
+            # a list, because `dvc metrics show` would make columns of anything else
+            "provenance": list(provenance.values()),
+            **{
+                key: value if isinstance(value, str) else round(value, _PLACES)
+                for key, value in numbers.items()
+            },
+        },
+    )
 
 
 def write_csv(target: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

@@ -1,19 +1,23 @@
 """How good a classifier is, each metric with its 95 % interval.
 
-scikit-learn and SciPy compute; only the replicates of the bootstrap are NumPy's, for speed.
+All right is not perfect: 53 of 53 leave an interval below 1. And images of one group (copies of a
+radiograph, radiographs of a patient) are alike: they count as so many independent images as the
+design effect of the groups leaves (Rao and Scott 1992).
 
-Proportions (accuracy, sensitivity, specificity, precision) have Wilson's interval (Wilson 1927),
-which takes images for independent: without leaks they are, among all test images there may be
-copies, which make it a little too narrow. The rest has the percentile interval of a bootstrap
-(Efron 1979) that draws groups, not images, because copies of one radiograph are not independent;
-it draws within each class, so that no replicate lacks one.
+- Proportions (accuracy, sensitivity, specificity, precision): Wilson's interval (Wilson 1927).
+- F1: Wilson's interval of the Jaccard index J, as F1 = 2 J / (1 + J).
+- AUROC: method 5 of Newcombe (2006, part 2).
+- Means over the classes: square-and-add of the classes' intervals (Zou and Donner 2008).
+- Log loss and Brier score: bootstrap over groups (Efron 1987).
+
+With fewer than about ten groups, or where a few hold most of the images, that is still too narrow.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from stages.common.errors import InputError
 from stages.judging import calibration
@@ -21,23 +25,154 @@ from stages.learning.dataset import Images
 
 PER_CLASS = ("sensitivity", "specificity", "precision", "f1", "auroc")
 CONFIDENCE = 0.95
-_PERCENTILES = (2.5, 97.5)
 _AT_ONCE = 100  # replicates, so that memory does not grow with their number
 
 
-def wilson(successes: int, trials: int) -> list[float]:
+def wilson(successes: float, trials: float) -> list[float]:
     """Wilson's 95 % interval of a proportion, [low, high]; [0, 1] where nothing was tried."""
-    from scipy.stats import binomtest
+    from statsmodels.stats.proportion import proportion_confint
 
     if trials == 0:
         return [0.0, 1.0]
-    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    low, high = proportion_confint(successes, trials, 1 - CONFIDENCE, "wilson")
+    share = successes / trials  # inside, whatever the last bit
+    return [float(min(low, share)), float(max(high, share))]
+
+
+def effective_number(values: np.ndarray, groups: np.ndarray) -> float:
+    """How many independent images would tell the mean of `values` as well as these do.
+
+    Their number over the design effect (Rao and Scott 1992): the variance of the mean, found from
+    the groups, over what it were if the images were independent; 1 or more. Where all values are
+    equal, and so tell nothing of how alike the images of a group are: the number of groups.
+
+    Args:
+        values: float64 or bool, (n,).
+        groups: int64, (n,).
+    """
+    _, group_of = np.unique(groups, return_inverse=True)
+    residuals = values - values.mean()
+    totals = np.bincount(group_of, residuals)
+    if len(totals) == 1 or (values == values[0]).all():
+        return float(len(totals))
+    by_group, by_image = (len(part) * part.var(ddof=1) for part in (totals, residuals))
+    return float(len(values) / max(1.0, by_group / by_image))
+
+
+def proportion_interval(right: np.ndarray, groups: np.ndarray) -> list[float]:
+    """Wilson's 95 % interval of the share of `right`, [low, high]; [0, 1] where there is no image.
+
+    Args:
+        right: bool, (n,).
+        groups: int64, (n,).
+    """
+    if len(right) == 0:
+        return wilson(0, 0)
+    trials = effective_number(right, groups)
+    return wilson(right.mean() * trials, trials)
+
+
+def auroc_interval(area: float, positive: float, negative: float) -> list[float]:
+    """The 95 % interval of an AUROC, [low, high]: method 5 of Newcombe (2006, part 2).
+
+    It holds the areas of which the one found is no more than 1.96 standard errors away, where the
+    standard error is that of the area tried (Hanley and McNeil 1982) and so not 0 below 1.
+
+    Args:
+        area: 0 to 1.
+        positive: How many (independent) images there are of the class, 1 or more.
+        negative: How many there are of the others, 1 or more.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    z = norm.ppf((1 + CONFIDENCE) / 2)
+    pairs, mean = positive * negative, (positive + negative) / 2 - 1
+
+    def low(found: float) -> float:
+        def beyond(tried: float) -> float:
+            spread = 1 + mean * ((1 - tried) / (2 - tried) + tried / (1 + tried))
+            return float(found - tried - z * np.sqrt(tried * (1 - tried) * spread / pairs))
+
+        return float(brentq(beyond, 0, found * (1 - 1e-9)))  # if 1 is found, 1 solves it too
+
+    return [low(area), 1 - low(1 - area)]
+
+
+def macro_interval(
+    values: np.ndarray, intervals: np.ndarray, influences: np.ndarray
+) -> list[float]:
+    """The 95 % interval of a mean over classes, [low, high], from the intervals of the classes.
+
+    Square-and-add with correlations (MOVER, Zou and Donner 2008): a mistake lowers the F1 of two
+    classes. The correlations are those of the images' influences; negative ones count as 0, since
+    they would make the interval narrower on the word of few images.
+
+    Args:
+        values: float64, (classes,).
+        intervals: float64, (classes, 2).
+        influences: float64, (classes, n): how far each image moves a class's value, in any unit.
+    """
+    # no matrix product: the order in which BLAS adds, and so the last bit, is the machine's
+    products = (influences[:, None] * influences).sum(axis=2)
+    norms = np.sqrt(np.diag(products))
+    norms[norms == 0] = 1  # no image moves the precision of a class that is never called
+    correlations = (products / np.outer(norms, norms)).clip(0)
+    np.fill_diagonal(correlations, 1)
+    below, above = (
+        np.sqrt((correlations * np.outer(distance, distance)).sum()) / len(values)
+        for distance in np.abs(intervals.T - values)
+    )
+    return [float(values.mean() - below), float(values.mean() + above)]
+
+
+def mean_interval(values: np.ndarray, groups: np.ndarray, samples: int, seed: int) -> list[float]:
+    """The 95 % interval of a mean over images, [low, high]: a bootstrap over groups.
+
+    BCa (Efron 1987), or percentiles where BCa is undefined. All values equal or a single group
+    leave nothing to draw from: the interval is then the mean, twice.
+
+    Args:
+        values: float64, (n,).
+        groups: int64, (n,).
+        samples: Replicates.
+        seed: Of the draws.
+    """
+    from scipy.stats import bootstrap
+
+    _, group_of, images = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(images) == 1 or (values == values[0]).all():
+        return [float(values.mean())] * 2
+
+    def mean(totals: np.ndarray, images: np.ndarray, axis: int) -> np.ndarray:
+        return np.asarray(totals.sum(axis=axis) / images.sum(axis=axis))
+
+    for method in ("BCa", "percentile"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says in several ways that BCa is undefined
+            interval = bootstrap(
+                (np.bincount(group_of, values), images),
+                mean,
+                paired=True,
+                confidence_level=CONFIDENCE,
+                n_resamples=samples,
+                batch=_AT_ONCE,
+                method=method,
+                rng=seed,
+            ).confidence_interval
+        if np.isfinite(interval).all():
+            break
     return [float(interval.low), float(interval.high)]
 
 
-def accuracy_with_interval(correct: np.ndarray) -> dict[str, Any]:
-    """`images`, `accuracy`, `accuracy_low` and `accuracy_high` from a bool array, (n,)."""
-    low, high = wilson(int(correct.sum()), len(correct))
+def accuracy_with_interval(correct: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    """`images`, `accuracy`, `accuracy_low` and `accuracy_high`.
+
+    Args:
+        correct: bool, (n,), n at least 1.
+        groups: int64, (n,).
+    """
+    low, high = proportion_interval(correct, groups)
     return {
         "images": len(correct),
         "accuracy": float(correct.mean()),
@@ -46,11 +181,31 @@ def accuracy_with_interval(correct: np.ndarray) -> dict[str, Any]:
     }
 
 
+def subsets(
+    names: Sequence[str], correct: np.ndarray, labels: np.ndarray, groups: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """What `accuracy_with_interval` gives for the images of each name, and how many `classes`.
+
+    Args:
+        names: Of the n images, such as their sources; sorted in the result, "" is left out.
+        correct: bool, (n,).
+        labels: int64, (n,).
+        groups: int64, (n,).
+    """
+    result = {}
+    for name in sorted(set(names) - {""}):
+        chosen = np.asarray(names) == name
+        accuracy = accuracy_with_interval(correct[chosen], groups[chosen])
+        classes = len(np.unique(labels[chosen]))
+        result[name] = {"images": accuracy.pop("images"), "classes": classes, **accuracy}
+    return result
+
+
 def in_words(result: Mapping[str, Any]) -> str:
     """A line on what `accuracy_with_interval` gave."""
     return (
         f"accuracy {result['accuracy']:.3f} [{result['accuracy_low']:.3f}, "
-        f"{result['accuracy_high']:.3f}] on {result['images']} test images"
+        f"{result['accuracy_high']:.3f}] on {result['images']} images"
     )
 
 
@@ -92,86 +247,55 @@ def point_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, An
     }
 
 
-def _auroc(actual: np.ndarray, scores: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """float64, (replicates,): the share of ordered pairs (Mann and Whitney 1947), ties count half.
+def placements(actual: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """float64, (n,): of the images on the other side, the share that each is in order with.
 
-    All sums are of integers and halves, and so exact in any order. `actual`, bool, (n,), marks
-    the images of the class; `scores`, (n,), gives its probability.
+    Ties count half. Their mean on either side is the AUROC (DeLong, DeLong and Clarke-Pearson
+    1988).
+
+    Args:
+        actual: bool, (n,), the images of the class; neither none nor all.
+        scores: float64, (n,), the probability of the class.
     """
-    order = np.argsort(scores, kind="stable")
-    ties = np.flatnonzero(np.diff(scores[order], prepend=-1))  # where a new value begins
-    own, other = (
-        np.add.reduceat(np.where(of_it[order], times[:, order], 0), ties, axis=1)
-        for of_it in (actual, ~actual)
-    )
-    below = np.cumsum(other, axis=1) - other / 2
-    return np.asarray((own * below).sum(axis=1) / (own.sum(axis=1) * other.sum(axis=1)))
+    from scipy.stats import rankdata
+
+    below = rankdata(scores)
+    for side in (actual, ~actual):
+        below[side] -= rankdata(scores[side])
+    share = np.where(actual, below / (~actual).sum(), 1 - below / actual.sum())
+    return np.asarray(share)
 
 
-def _replicate_metrics(
-    labels: np.ndarray, probabilities: np.ndarray, times: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The same as `point_metrics`, with a first axis for the replicates.
+def _influences(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """How far each image moves the mean of the `values` that are `counted`: float64, (n,).
 
-    scikit-learn computes one replicate per call, a thousand in seconds; this takes milliseconds.
-    `times`, float64, (replicates, n), is how often a replicate has an image.
+    If these are all equal, then as if each moved it alike.
     """
-    one_hot = np.eye(probabilities.shape[1])
-    actual, predicted = one_hot[labels], one_hot[probabilities.argmax(axis=1)]
-    images = times.sum(axis=1, keepdims=True)
-    positive, called, hit = times @ actual, times @ predicted, times @ (actual * predicted)
-    per_class = {
-        "sensitivity": hit / positive,
-        "specificity": (images - positive - called + hit) / (images - positive),
-        "precision": hit / np.maximum(called, 1),
-        "f1": 2 * hit / (positive + called),
-        "auroc": np.column_stack(
-            [_auroc(labels == c, probabilities[:, c], times) for c in range(len(one_hot))]
-        ),
-    }
-    least = np.finfo(np.float64).eps
-    losses = -np.log(np.clip((probabilities * actual).sum(axis=1), least, 1 - least))
-    briers = ((probabilities - actual) ** 2).sum(axis=1)
-    # no matrix product here: the order in which BLAS adds, and so the last bit, is the machine's
-    return {
-        "loss": (times * losses).sum(axis=1) / images[:, 0],
-        "brier": (times * briers).sum(axis=1) / images[:, 0],
-        **{f"macro_{name}": values.mean(axis=1) for name, values in per_class.items()},
-        **per_class,
-    }
+    chosen = values[counted]
+    same = (chosen == chosen[:1]).all()
+    moved = np.where(counted, 1.0 if same else values - chosen.mean(), 0)
+    return np.asarray(moved / max(1, len(chosen)))
 
 
-def _draw(labels: np.ndarray, groups: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each replicate has each image, float64, (at most _AT_ONCE, n) at a time."""
-    strata = []
-    for label in np.unique(labels):
-        positions = np.flatnonzero(labels == label)
-        names, group_of = np.unique(groups[positions], return_inverse=True)
-        strata.append((positions, len(names), group_of))
-    generator = np.random.default_rng(seed)
-    for begin in tqdm(range(0, samples, _AT_ONCE), "bootstrap", disable=None):
-        times = np.zeros((min(_AT_ONCE, samples - begin), len(labels)))
-        for replicate in times:
-            for positions, count, group_of in strata:
-                drawn = generator.integers(count, size=count)
-                replicate[positions] = np.bincount(drawn, minlength=count)[group_of]
-        yield times
-
-
-def _bootstrap(
-    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, samples: int, seed: int
-) -> dict[str, Any]:
-    """The 95 % interval of each of the point metrics: [low, high], of numbers or of lists."""
-    parts = [
-        _replicate_metrics(labels, probabilities, times)
-        for times in _draw(labels, groups, samples, seed)
-    ]
-    return {
-        name: np.percentile(
-            np.concatenate([part[name] for part in parts]), _PERCENTILES, axis=0
-        ).tolist()
-        for name in parts[0]
-    }
+def _judge_class(
+    actual: np.ndarray, called: np.ndarray, scores: np.ndarray, groups: np.ndarray
+) -> tuple[dict[str, list[float]], dict[str, np.ndarray]]:
+    """The interval of each of PER_CLASS, and the influences, (n,), of the images on it."""
+    intervals, influences = {}, {}
+    for name, counted, right in (
+        ("sensitivity", actual, called),
+        ("specificity", ~actual, ~called),
+        ("precision", called, actual),
+        ("f1", actual | called, actual & called),
+    ):
+        intervals[name] = proportion_interval(right[counted], groups[counted])
+        influences[name] = _influences(right, counted)
+    intervals["f1"] = [2 * end / (1 + end) for end in intervals["f1"]]
+    placed = placements(actual, scores)
+    numbers = [effective_number(placed[side], groups[side]) for side in (actual, ~actual)]
+    intervals["auroc"] = auroc_interval(float(placed[actual].mean()), *numbers)
+    influences["auroc"] = _influences(placed, actual) + _influences(placed, ~actual)
+    return intervals, influences
 
 
 def metrics_with_intervals(
@@ -185,9 +309,9 @@ def metrics_with_intervals(
     """Every metric with its 95 % interval, as it goes into a details file.
 
     Args:
-        labels: int64, (n,), positions in `classes`.
+        labels: int64, (n,), positions in `classes`; each of them at least once.
         probabilities: float64, (n, classes).
-        groups: int64, (n,); images of one group show the same radiograph.
+        groups: int64, (n,); images of one group show the same radiograph or the same patient.
         classes: Their names.
         samples: Replicates of the bootstrap.
         seed: Of the bootstrap.
@@ -197,64 +321,70 @@ def metrics_with_intervals(
         `intervals` ([low, high] by metric) and `classes` (the same for each class).
     """
     point = point_metrics(labels, probabilities)
-    bounds = _bootstrap(labels, probabilities, groups, samples, seed)
+    overall = {name: value for name, value in point.items() if name not in PER_CLASS}
     predicted = probabilities.argmax(axis=1)
-    by_class = {}
-    for number, name in enumerate(classes):
-        actual, called = labels == number, predicted == number
-        hits = int((actual & called).sum())
-        by_class[name] = {
-            "images": int(actual.sum()),
-            **{metric: float(point[metric][number]) for metric in PER_CLASS},
-            "intervals": {
-                "sensitivity": wilson(hits, int(actual.sum())),
-                "specificity": wilson(int((~actual & ~called).sum()), int((~actual).sum())),
-                "precision": wilson(hits, int(called.sum())),
-                "f1": [end[number] for end in bounds["f1"]],
-                "auroc": [end[number] for end in bounds["auroc"]],
-            },
-        }
-    accuracy = accuracy_with_interval(predicted == labels)
-    overall = [name for name in point if name not in PER_CLASS]
+    accuracy = accuracy_with_interval(predicted == labels, groups)
+    judged = [
+        _judge_class(labels == number, predicted == number, probabilities[:, number], groups)
+        for number in range(len(classes))
+    ]
+    intervals = {"accuracy": [accuracy["accuracy_low"], accuracy["accuracy_high"]]}
+    one_hot = np.eye(len(classes))[labels]
+    least = np.finfo(probabilities.dtype).eps  # scikit-learn's limit as well
+    for name, values in (
+        ("loss", -np.log((probabilities * one_hot).sum(axis=1).clip(least, 1 - least))),
+        ("brier", ((probabilities - one_hot) ** 2).sum(axis=1)),
+    ):
+        intervals[name] = mean_interval(values, groups, samples, seed)
+    for name in PER_CLASS:
+        intervals[f"macro_{name}"] = macro_interval(
+            point[name],
+            np.array([by_metric[name] for by_metric, _ in judged]),
+            np.array([influences[name] for _, influences in judged]),
+        )
     return {
         **accuracy,
-        **{name: point[name] for name in overall},
-        "intervals": {
-            "accuracy": [accuracy["accuracy_low"], accuracy["accuracy_high"]],
-            **{name: bounds[name] for name in overall},
+        **overall,
+        "intervals": intervals,
+        "classes": {
+            name: {
+                "images": int((labels == number).sum()),
+                **{metric: float(point[metric][number]) for metric in PER_CLASS},
+                "intervals": judged[number][0],
+            }
+            for number, name in enumerate(classes)
         },
-        "classes": by_class,
     }
 
 
-def leak_free(groups: np.ndarray, leaked: np.ndarray) -> np.ndarray:
-    """The first image of each group of which no copy was trained on: positions (int64), sorted.
+def leak_free(radiographs: np.ndarray, leaked: np.ndarray) -> np.ndarray:
+    """The first image of each radiograph that is not leaked: positions (int64), sorted.
 
     Args:
-        groups: int64, (n,).
-        leaked: bool, (n,): whether train/ has a copy.
+        radiographs: int64, (n,), equal for copies.
+        leaked: bool, (n,): whether train/ has a copy or the patient; the same for all copies.
     """
-    _, first = np.unique(groups, return_index=True)
-    return np.sort(first[~np.isin(groups[first], groups[leaked])])
+    _, first = np.unique(radiographs, return_index=True)
+    return np.sort(first[~leaked[first]])
 
 
 def headline_positions(images: Images) -> dict[str, np.ndarray]:
     """Which test images count (positions, int64) for each of the two evaluation sets.
 
     `all_test` is every test image, as everybody reports it; `leak_free` one image per radiograph,
-    none with a copy in train/.
+    none of which train/ has a copy or the patient.
 
     Raises:
         InputError: without the leaks, a class has no image left.
     """
-    clean = leak_free(images.table["group"].to_numpy(), images.table["leaked"].to_numpy())
+    clean = leak_free(images.table["radiograph"].to_numpy(), images.table["leaked"].to_numpy())
     missing = set(range(len(images.classes))) - set(images.labels[clean].tolist())
     if missing:
         name = images.classes[min(missing)]
         raise InputError(
-            f"class {name!r}: every test image has a copy in train/, so it can't be judged without "
-            "a leak. Add other test images of this class; metrics/details/audit.json lists the "
-            "copies."
+            f"class {name!r}: every test image has a copy or its patient in train/, so it can't be "
+            "judged without a leak. Add other test images of this class; data/audit.csv tells "
+            "which are leaked."
         )
     return {"all_test": np.arange(len(images)), "leak_free": clean}
 

@@ -52,7 +52,6 @@ class Crossvalidate(Group):
 
     folds: int = Field(ge=2, le=50)
     seeds: list[Seed] = Field(min_length=1, max_length=100)
-    epochs: int = Field(ge=1, le=100_000)
 
     @model_validator(mode="after")
     def _seeds_are_different(self) -> Self:

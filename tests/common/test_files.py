@@ -1,6 +1,7 @@
 import csv
 import errno
 import hashlib
+import json
 import math
 import os
 from pathlib import Path
@@ -166,6 +167,27 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "a.json", [math.nan])
     assert everything(tmp_path) == set()
+
+
+def test_metrics_have_four_places_and_their_provenance_is_no_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    provenance = {"data": "made for a test", "protocol": "holdout"}
+    numbers: dict[str, float | str] = {
+        "acc": 0.123456,
+        "loss": 0.000049,
+        "verdict": "better",
+        "fpr": 1.0,
+    }
+    files.write_metrics("cv", provenance, numbers)
+    assert json.loads((tmp_path / "metrics/cv.json").read_text("utf-8")) == {
+        "provenance": ["made for a test", "holdout"],
+        "acc": 0.1235,
+        "loss": 0.0,
+        "verdict": "better",
+        "fpr": 1.0,
+    }
 
 
 def test_a_missing_json_names_the_stage_that_writes_it(tmp_path: Path) -> None:

@@ -498,7 +498,6 @@ BOUNDS = {
     "evaluate.gradcam_images": (1, 60),
     "evaluate.seed": (0, 2**32 - 1),
     "crossvalidate.folds": (2, 50),
-    "crossvalidate.epochs": (1, 100_000),
 }
 """Of the whole numbers: the least and the greatest value."""
 RANGES = {
