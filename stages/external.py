@@ -29,7 +29,6 @@ from stages.sources.settings import Download
 EXTERNAL = Path("data/external")
 RAW = Path("data/raw")
 DETAILS = Path("metrics/details/external.json")
-METRICS = Path("metrics/external.json")
 SCRATCH = Path(".dvc/tmp/external")
 """Where the set is unpacked; a folder that is always the same, so that a killed run's goes too."""
 OTHER = "other"
@@ -63,8 +62,8 @@ def classes_of(
     if unknown:
         lines = "\n".join(f'    "{folder}": {OTHER}' for folder in unknown)
         raise InputError(
-            f"{label}: found the folders {named(list(unknown))}, expected folders that have the "
-            f"name of a class of the network ({named(list(classes))}) or a line under "
+            f"{label}: found no class for {named(list(unknown))}, expected that every folder has "
+            f"the name of a class of the network ({named(list(classes))}) or a line under "
             f"external.classes. Add to params.yaml, with a class in place of {OTHER} where a "
             f"folder shows one:\nexternal:\n  classes:\n{lines}"
         )
@@ -121,7 +120,8 @@ def without_copies(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[
     readable, prints, faults = matching.prints(paths, "external images")
     copied = {match.theirs for match in matching.matches(known, prints)}
     judged = [path for number, path in enumerate(readable) if number not in copied]
-    return judged, [readable[number] for number in sorted(copied)], faults
+    names = [fault.removeprefix(f"{SCRATCH}/") for fault in faults]
+    return judged, [readable[number] for number in sorted(copied)], names
 
 
 def called(paths: Sequence[Path], metadata: Mapping[str, Any]) -> list[str]:
@@ -251,8 +251,7 @@ def in_words(results: Mapping[str, Any]) -> list[str]:
 
     lines = []
     for folder, result in results["folders"].items():
-        facts = [f"{result['images']} images"]
-        facts.append("none of the classes" if result["class"] == OTHER else result["class"])
+        facts = [f"{result['images']} images", result["class"]]
         for key, words in (
             ("copies_left_out", "copies of training images left out"),
             ("unreadable", "unreadable"),
@@ -301,17 +300,14 @@ def main() -> None:
             label, shows = fetched
             results, faults = validate(sorted(SCRATCH.glob("*/*")), shows, metadata)
             if faults:
-                names = [fault.removeprefix(f"{SCRATCH}/") for fault in faults]
-                print(f"can't be read, left out:\n{listed(names)}")
+                print(f"can't be read, left out:\n{listed(faults)}")
             print("\n".join(in_words(results)))
     finally:
         files.remove(SCRATCH)
     provenance = metadata["provenance"]
     files.write_json(DETAILS, {"provenance": provenance, "set": label, **results})
     rate = results["false_positive_rate"]
-    numbers = {"fpr": round(rate["share"], 4)} if rate else {}
-    # a list, because `dvc metrics show` would make columns of anything else
-    files.write_json(METRICS, {"provenance": list(provenance.values()), **numbers})
+    files.write_metrics("external", provenance, {"fpr": rate["share"]} if rate else {})
 
 
 if __name__ == "__main__":

@@ -107,7 +107,8 @@ def only_entry(place: Path, expected: str) -> Path:
     if len(names) != 1:
         raise InputError(
             f"{place}: found {named(names) or 'nothing'}, expected exactly one zip or one folder "
-            f"that holds {expected}. " + ("Leave only one there." if names else "Put it there.")
+            f"that holds {expected}. "
+            + ("Leave only one there, or make one folder of them." if names else "Put it there.")
         )
     _check_paths(names, str(place))
     return place / names[0]

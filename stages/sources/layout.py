@@ -104,7 +104,8 @@ def arrange_by_class(names: Iterable[str], label: str) -> dict[str, str]:
     if misplaced:
         raise InputError(
             f"{label}: expected files at <class>/<file>, with at most one folder around the "
-            f"classes; found at another level:\n{listed(sorted(misplaced))}\nMove or remove them."
+            f"classes; found at another level:\n{listed(sorted(misplaced))}\nMove them into class "
+            "folders, or remove them."
         )
     filled = {f"{place.split('/')[0]}/" for place in at_files.values()}
     empty = sorted(set(places.values()) - set(at_files.values()) - filled - {""})

@@ -13,6 +13,7 @@ STAGES = {
     "baselines": "metrics",
     "crossvalidate": "metrics",
     "stability": "metrics",
+    "external": "metrics",
     "report": "metrics",
 }
 

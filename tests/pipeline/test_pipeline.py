@@ -18,6 +18,7 @@ ALL = [
     "evaluate",
     "crossvalidate",
     "stability",
+    "external",
     "report",
 ]
 
@@ -68,7 +69,7 @@ def test_an_experiment_fits_a_terminal_and_leaves_data_and_baselines_alone(
     project: Scratch,
 ) -> None:
     output = project.run("dvc", "exp", "run", "-S", "train.learning_rate=0.01")
-    changed = {"train", "evaluate", "crossvalidate", "stability", "report"}
+    changed = {"train", "evaluate", "crossvalidate", "external", "stability", "report"}
     assert set(stages_run(output)) == changed
 
     lines = project.run("dvc", "metrics", "diff").splitlines()
@@ -126,7 +127,7 @@ def test_another_seed_trains_its_own_folds_only_and_back_again_nothing_runs(
     assert project.run("git", "status", "--short") == ""
 
 
-JUDGE = ["baselines", "evaluate", "stability"]
+JUDGE = ["baselines", "evaluate", "external", "stability"]
 TRAIN = ["train", "crossvalidate"]
 EDITS = {
     "README.md": [],
@@ -137,16 +138,16 @@ EDITS = {
     "data/archive/README.md": [],
     "data/external/README.md": [],
     "stages/download.py": ["download"],
-    "stages/sources/archive.py": ["download"],
-    "stages/sources/kaggle_client.py": ["download"],
-    "stages/sources/layout.py": ["download"],
-    "stages/sources/phantom.py": ["download"],
-    "stages/sources/settings.py": ["download"],
+    "stages/sources/archive.py": ["download", "external"],
+    "stages/sources/kaggle_client.py": ["download", "external"],
+    "stages/sources/layout.py": ["download", "external"],
+    "stages/sources/phantom.py": ["download", "external"],
+    "stages/sources/settings.py": ["download", "external"],
     "stages/audit.py": ["audit"],
-    "stages/intake/contact_sheet.py": ["audit", "preprocess"],
-    "stages/intake/copies.py": ["audit", "preprocess"],
-    "stages/intake/decode.py": ["audit", "preprocess"],
-    "stages/intake/settings.py": ["audit", "preprocess"],
+    "stages/intake/contact_sheet.py": ["audit", "preprocess", "external"],
+    "stages/intake/copies.py": ["audit", "preprocess", "external"],
+    "stages/intake/decode.py": ["audit", "preprocess", "external"],
+    "stages/intake/settings.py": ["audit", "preprocess", "external"],
     "stages/preprocess.py": ["preprocess"],
     "stages/learning/dataset.py": ["preprocess", *TRAIN, *JUDGE],
     "stages/learning/network.py": ["preprocess", *TRAIN, *JUDGE],
@@ -159,6 +160,7 @@ EDITS = {
     "stages/judging/gradcam.py": [*JUDGE, "report"],
     "stages/judging/scores.py": [*JUDGE, "report"],
     "stages/judging/settings.py": [*JUDGE, "report"],
+    "stages/external.py": ["external"],
     "stages/stability.py": ["stability"],
     "stages/baselines.py": ["baselines"],
     "stages/evaluate.py": ["evaluate"],
