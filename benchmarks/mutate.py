@@ -42,7 +42,7 @@ EQUIVALENT = Path(__file__).with_name("equivalent-mutants.csv")
 LEAST_CAUGHT = 0.95
 PARAMS = ["tests/common/test_params.py"]
 TESTS = {
-    "stages/judging/baselines.py": ["tests/test_baselines.py"],
+    "stages/judging/baselines.py": ["tests/judging/test_baselines.py"],
     "stages/judging/calibration.py": ["tests/judging/test_calibration.py"],
     "stages/judging/drawing.py": ["tests/judging/test_drawing.py"],
     "stages/judging/gradcam.py": ["tests/judging/test_gradcam.py"],

@@ -23,6 +23,7 @@ def each(
     items: Sequence[Item],
     label: str,
     threads: int | None = None,
+    unit: str = "image",
 ) -> list[Result]:
     """Calls `function` on every item; Pillow releases the interpreter lock, so threads are enough.
 
@@ -31,6 +32,7 @@ def each(
         items: What it is called with.
         label: Stands before the progress bar, which is shown on terminals only.
         threads: How many at once; as many as there are cores where it is None.
+        unit: What the progress bar counts.
 
     Returns:
         The results, in the order of the items, whatever the number of threads.
@@ -38,7 +40,7 @@ def each(
     with ThreadPoolExecutor(threads or available_cores()) as pool:
         try:
             results = pool.map(function, items)
-            return list(tqdm(results, label, len(items), unit="image", disable=None))
+            return list(tqdm(results, label, len(items), unit=unit, disable=None))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

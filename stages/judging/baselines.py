@@ -1,92 +1,228 @@
-"""Crude classifiers, to hold the network against.
+"""Simple classifiers, to hold the network against. None of them can know a disease by its look.
 
-- low_resolution: 16 x 16 grey pixels;
-- border: a frame of 40 of 200 pixels with the centre blacked out, reduced to 20 x 20 grey pixels,
-  so that the central chest is gone, though outer parts of lungs can show;
-- file_properties: width, height, aspect, bytes per pixel, format, mode, mean and spread of grey;
-- majority_class: the class with most training images, whatever the picture.
+- low_resolution_8, _16, _32: so many grey pixels a side;
+- frame_5, _10, _20, _40: a frame of that many of 200 pixels, as grey cells of 5 x 5 pixels. The
+  centre is not looked at, though outer parts of lungs can show in the wider frames;
+- histogram: how often each of 32 ranges of grey values occurs, wherever in the picture;
+- file_properties: what the file says of itself, without a look at the picture;
+- source: the class that most training images of the same source have;
+- majority_class: the class that most training images have.
 
-The first three are support vector machines (RBF kernel, C = 10) on standardised values.
+All but the last two are support vector machines (RBF kernel) on standardised values. Their settings
+are chosen by cross-validation among the training images, grouped and stratified.
 """
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from stages.learning.dataset import Images
+from stages.common import parallel
+from stages.common.errors import InputError
+from stages.learning import splits
+from stages.learning.dataset import SIZE, Images
 
 FRAME = 40
-"""Width of the border in pixels; the rest of the image is its central region."""
-LOW_RESOLUTION_SIDE = 16
-BORDER_SIDE = 20
-PENALTY = 10.0
+"""Width of the widest frame in pixels; the rest of the image is its central region."""
+FRAMES = (5, 10, 20, FRAME)
+CELL = 5
+SIDES = (8, 16, 32)
+BINS = 32
+PENALTIES = (1.0, 10.0, 100.0)
+GAMMAS = (0.25, 1.0, 4.0)
+"""Of the kernel, in units of 1 / number of values, which suits standardised values."""
+INNER_FOLDS = (3, 2)
+"""How many folds choose the settings; the second where a class is too small for the first."""
+INNER_SEED = 0
+MOST_TO_CHOOSE_BY = 1000
+"""Images, drawn from larger training sets: a support vector machine takes time as their square."""
+
+Split = tuple[np.ndarray, np.ndarray]
+"""The positions (int64) of the images to train on, and of those to judge."""
 
 
-def reduced(pixels: np.ndarray, side: int) -> np.ndarray:
-    """uint8 images (n, height, width, 3) as grey ones, float64, (n, side * side)."""
-    return np.array(
-        [
-            np.asarray(
-                Image.fromarray(image).convert("L").resize((side, side), Image.Resampling.BOX)
-            ).ravel()
-            for image in pixels
-        ],
-        np.float64,
-    )
+@dataclass(frozen=True)
+class Judged:
+    """What the baselines made of the images of one split.
+
+    Attributes:
+        settings: `C` and `gamma` of each support vector machine, by the name of the baseline.
+        predicted: int64, (n,), for each baseline its class of each of the n judged images.
+    """
+
+    settings: dict[str, dict[str, float]]
+    predicted: dict[str, np.ndarray]
 
 
-def without_centre(pixels: np.ndarray) -> np.ndarray:
-    """A copy of uint8 images (n, SIZE, SIZE, 3) of which only a frame of FRAME pixels is left."""
-    framed = pixels.copy()
-    framed[:, FRAME:-FRAME, FRAME:-FRAME] = 0
-    return framed
+def grey_values(pixels: np.ndarray) -> np.ndarray:
+    """uint8 images (n, height, width, 3) as grey ones, uint8, (n, height, width)."""
+    return np.array([np.asarray(Image.fromarray(image).convert("L")) for image in pixels])
 
 
-def file_properties(images: Images, audit: pd.DataFrame) -> np.ndarray:
-    """What the files alone give away, without a look at the pictures.
+def low_resolution(grey: np.ndarray, side: int) -> np.ndarray:
+    """Grey images, uint8, (n, height, width), reduced by a mean; float64, (n, side * side)."""
+    size, how = (side, side), Image.Resampling.BOX
+    reduced = [np.asarray(Image.fromarray(image).resize(size, how)).ravel() for image in grey]
+    return np.array(reduced, np.float64)
+
+
+def frame(grey: np.ndarray, width: int) -> np.ndarray:
+    """The means of the cells in the frame of `width` pixels; no pixel inside it takes part.
 
     Args:
-        images: n images.
+        grey: uint8, (n, SIZE, SIZE).
+        width: A multiple of CELL.
+
+    Returns:
+        float64, (n, cells), 0 to 255.
+    """
+    side, edge = SIZE // CELL, width // CELL
+    in_frame = np.ones((side, side), bool)
+    in_frame[edge:-edge, edge:-edge] = False
+    cells = grey.reshape(-1, side, CELL, side, CELL).mean(axis=(2, 4))
+    return np.asarray(cells[:, in_frame])
+
+
+def histogram(grey: np.ndarray) -> np.ndarray:
+    """float64, (n, BINS): the share of grey values, uint8, (n, height, width), in each range."""
+    bins = grey.reshape(len(grey), -1) // (256 // BINS)
+    return np.array([np.bincount(values, minlength=BINS) / len(values) for values in bins])
+
+
+def file_properties(paths: Sequence[str], audit: pd.DataFrame) -> np.ndarray:
+    """What files say of themselves.
+
+    Args:
+        paths: n images.
         audit: The audit's table, indexed by path.
 
     Returns:
         float64, (n, properties): width and height in pixels, aspect, bytes per pixel, one column
-        for each format and each mode, mean and standard deviation of the grey values.
+        for each format and each mode.
     """
-    rows = audit.loc[images.table["path"]]
+    rows = audit.loc[list(paths)]
     width, height = rows["width"].to_numpy(float), rows["height"].to_numpy(float)
     columns = [width, height, width / height, rows["bytes"].to_numpy(float) / (width * height)]
     for name in ("format", "mode"):
         columns += [(rows[name] == value).to_numpy(float) for value in sorted(set(audit[name]))]
-    columns += [
-        np.array([image.mean() for image in images.pixels]),
-        np.array([image.mean(axis=2).std() for image in images.pixels]),
-    ]
     return np.column_stack(columns)
 
 
+def features(images: Images, audit: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What each support vector machine sees of n images: float64, (n, values), by its name."""
+    grey = grey_values(images.pixels)
+    return {
+        **{f"low_resolution_{side}": low_resolution(grey, side) for side in SIDES},
+        **{f"frame_{width}": frame(grey, width) for width in FRAMES},
+        "histogram": histogram(grey),
+        "file_properties": file_properties(images.table["path"], audit),
+    }
+
+
+def inner_folds(classes: Sequence[str], groups: Sequence[int]) -> list[Split]:
+    """The folds of the training images by which settings are chosen; none in too small a set."""
+    drawn = np.zeros(len(classes), bool)
+    drawn[np.random.default_rng(INNER_SEED).permutation(len(classes))[:MOST_TO_CHOOSE_BY]] = True
+    for count in INNER_FOLDS:
+        with contextlib.suppress(InputError):
+            return [
+                (outside[drawn[outside]], inside[drawn[inside]])
+                for outside, inside in splits.folds(classes, groups, count, INNER_SEED)
+            ]
+    return []
+
+
 def support_vector_machine(
-    train_values: np.ndarray, train_labels: np.ndarray, test_values: np.ndarray
-) -> np.ndarray:
-    """The predictions of a support vector machine for the test values; int64, (n,)."""
+    values: np.ndarray, labels: np.ndarray, folds: Sequence[Split], judged: np.ndarray
+) -> tuple[dict[str, float], np.ndarray]:
+    """Chooses the settings, trains and predicts.
+
+    Args:
+        values: float64, (n, values), of the training images.
+        labels: int64, (n,).
+        folds: Of the training images. Without any, the settings are the middle of the grid.
+        judged: float64, (m, values).
+
+    Returns:
+        `C` and `gamma`, and the predicted classes, int64, (m,).
+    """
+    from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    machine = make_pipeline(StandardScaler(), SVC(C=PENALTY, kernel="rbf"))
-    return np.asarray(machine.fit(train_values, train_labels).predict(test_values))
+    machine = make_pipeline(StandardScaler(), SVC(kernel="rbf"))
+    grid = {"C": PENALTIES, "gamma": [factor / values.shape[1] for factor in GAMMAS]}
+    settings = {name: choices[1] for name, choices in grid.items()}
+    if folds:
+        named = {f"svc__{name}": choices for name, choices in grid.items()}
+        search = GridSearchCV(machine, named, cv=folds, refit=False).fit(values, labels)
+        settings = {name: search.best_params_[f"svc__{name}"] for name in grid}
+    machine.set_params(**{f"svc__{name}": value for name, value in settings.items()})
+    return settings, np.asarray(machine.fit(values, labels).predict(judged))
 
 
-def predictions(train: Images, test: Images, audit: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The predictions of each baseline for the test images; int64, (n,), by its name."""
-    both = (train, test)
-    values = {
-        "low_resolution": [reduced(images.pixels, LOW_RESOLUTION_SIDE) for images in both],
-        "border": [reduced(without_centre(images.pixels), BORDER_SIDE) for images in both],
-        "file_properties": [file_properties(images, audit) for images in both],
+def majority(labels: np.ndarray) -> int:
+    """The most frequent of labels, int64, (n,); of equally frequent ones the first."""
+    return int(np.bincount(labels).argmax())
+
+
+def by_source(
+    train_sources: np.ndarray, train_labels: np.ndarray, sources: np.ndarray
+) -> np.ndarray:
+    """The most frequent class of each image's source among the training images.
+
+    Args:
+        train_sources: str, (n,); "" where unknown.
+        train_labels: int64, (n,).
+        sources: str, (m,).
+
+    Returns:
+        int64, (m,); the majority class where the source is unknown or has no training image.
+    """
+    known = {
+        source: majority(train_labels[train_sources == source])
+        for source in set(train_sources) - {""}
     }
-    majority = int(np.bincount(train.labels).argmax())
-    return {
-        name: support_vector_machine(train_values, train.labels, test_values)
-        for name, (train_values, test_values) in values.items()
-    } | {"majority_class": np.full(len(test), majority)}
+    otherwise = majority(train_labels)
+    return np.array([known.get(source, otherwise) for source in sources], np.int64)
+
+
+def judge(images: Images, audit: pd.DataFrame, parts: Sequence[Split]) -> list[Judged]:
+    """Trains every baseline on the one side of each split and lets it judge the other.
+
+    Args:
+        images: Those of all splits.
+        audit: The audit's table, indexed by path.
+        parts: The splits.
+
+    Returns:
+        For each split settings and predictions; `source` is missing where no image has a source.
+    """
+    table, values = images.table, features(images, audit)
+    classes, groups = table["class"].to_numpy(), table["group"].to_numpy()
+    sources = table["source"].to_numpy()
+    folds = [inner_folds(classes[train].tolist(), groups[train].tolist()) for train, _ in parts]
+
+    def machine(task: tuple[int, str]) -> tuple[dict[str, float], np.ndarray]:
+        part, name = task
+        (train, judged), seen = parts[part], values[name]
+        return support_vector_machine(seen[train], images.labels[train], folds[part], seen[judged])
+
+    tasks = [(part, name) for part in range(len(parts)) for name in values]
+    # scikit-learn's support vector machines release the interpreter lock
+    done = dict(
+        zip(tasks, parallel.each(machine, tasks, "baselines", unit="baseline"), strict=True)
+    )
+    results = []
+    for part, (train, judged) in enumerate(parts):
+        labels = images.labels[train]
+        predicted = {name: done[part, name][1] for name in values}
+        if any(sources):
+            predicted["source"] = by_source(sources[train], labels, sources[judged])
+        predicted["majority_class"] = np.full(len(judged), majority(labels))
+        results.append(Judged({name: done[part, name][0] for name in values}, predicted))
+    return results
