@@ -15,6 +15,7 @@ PARTS = (
     ".dvcignore",
     ".gitignore",
     "data/kaggle-manifest.csv",
+    "data/kaggle-records.csv",
     "dvc.yaml",
     "params.yaml",
     "requirements.txt",

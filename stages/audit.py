@@ -1,13 +1,15 @@
-"""What is in the data: counts, sizes, unreadable files, copies and leaks.
+"""What is in the data: counts, unreadable files, copies, patients, leaks, sources and their labels.
 
-Reads `data/raw`. Writes `data/audit.csv` (one row per readable file: what it is, and the group of
-files that show the same radiograph), `metrics/details/audit.json` (the counts) and
+Reads `data/raw` and the table of records, if there is one that describes it. Writes
+`data/audit.csv` (one row per image that is used: what it is, what is known about it, and the group
+that must not stand on both sides of a split), `metrics/details/audit.json` (the counts) and
 `metrics/pictures/copies.png` (the near copies, for a person to confirm).
 """
 
 import hashlib
+import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from PIL import Image
 
 from stages.common import files, parallel, params, stage
 from stages.common.errors import InputError, shown
-from stages.intake import contact_sheet, copies, decode
+from stages.intake import contact_sheet, copies, decode, groups, records
 from stages.intake.settings import Audit
 
 RAW = Path("data/raw")
@@ -33,6 +35,7 @@ COLUMNS = (
 FEWEST_IMAGES = 2
 """Of each class in each split: with fewer, neither a share nor a rate can be formed."""
 _CONTACT_SIDE = 240
+_LISTED = 10  # sources, and findings of a class, that are printed
 _FILE_MANAGERS = {".DS_Store", "Thumbs.db"}  # what they leave behind; DVC ignores it too
 
 
@@ -65,6 +68,20 @@ def examine(path: Path) -> Examined:
     return Examined(row, copies.fingerprint(picture))
 
 
+def _check_enough(
+    rows: Sequence[dict[str, Any]], classes: Sequence[str], what: str, why: str
+) -> None:
+    """Refuses images of which a class of a split has fewer than FEWEST_IMAGES."""
+    found = Counter((row["split"], row["class"]) for row in rows)
+    for split in sorted(SPLITS):
+        for name in classes:
+            if found[split, name] < FEWEST_IMAGES:
+                raise InputError(
+                    f"{shown(RAW / split / name)}: found {found[split, name]} {what}, "
+                    f"expected at least {FEWEST_IMAGES}.{why}"
+                )
+
+
 def check_readable(examined: Sequence[Examined], treatment: str) -> list[dict[str, str]]:
     """Lists the unreadable files, or refuses to go on with them.
 
@@ -91,65 +108,49 @@ def check_readable(examined: Sequence[Examined], treatment: str) -> list[dict[st
             "Repair or remove them where they come from, or leave them out with "
             "`dvc exp run -S audit.unreadable=quarantine`."
         )
-    readable = Counter(Path(file.row["path"]).parent for file in examined if not file.unreadable)
-    for split in sorted(SPLITS):
-        for label in sorted({file.row["class"] for file in examined}):
-            count = readable[Path(split, label)]
-            if count < FEWEST_IMAGES:
-                raise InputError(
-                    f"{shown(RAW / split / label)}: found {count} readable images, "
-                    f"expected at least {FEWEST_IMAGES}."
-                    + (f" Unreadable are:\n{lines}" if bad else "")
-                )
+    _check_enough(
+        [file.row for file in examined if not file.unreadable],
+        sorted({file.row["class"] for file in examined}),
+        "readable images",
+        f" Unreadable are:\n{lines}" if bad else "",
+    )
     return bad
 
 
-def mark_copies(rows: Sequence[dict[str, Any]], pairs: Sequence[copies.Pair]) -> None:
-    """Gives every row its `group`, and `leaked`: a test image that train/ has a copy of."""
-    for row, group in zip(rows, copies.groups(len(rows), pairs), strict=True):
-        row["radiograph"] = row["group"] = group
-        row |= {"patient": "", "source": "", "finding": "", "view": "", "label": "unknown"}
-    trained = {row["group"] for row in rows if row["split"] == "train"}
-    for row in rows:
-        row["leaked"] = "yes" if row["split"] == "test" and row["group"] in trained else "no"
-
-
-def count_copies(rows: Sequence[dict[str, Any]], pairs: Sequence[copies.Pair]) -> dict[str, Any]:
-    """Counts copies, and lists every group of them with the kinds of its pairs.
+def used_of(
+    rows: Sequence[dict[str, Any]], labels: str, table: records.Records | None
+) -> list[dict[str, Any]]:
+    """The images that are used: all, or those whose label agrees with their source.
 
     Args:
-        rows: The table with `group` and `leaked`.
-        pairs: The pairs of rows, by number, that the groups come from.
+        rows: The readable images with `label`.
+        labels: "filed" or "verified", from audit.labels.
+        table: What the labels come from.
+
+    Raises:
+        InputError: Under "verified" there is nothing to verify labels by, or a class of a split
+            is left with fewer than FEWEST_IMAGES.
     """
-    members: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        members[row["group"]].append(row)
-    kinds: dict[int, set[str]] = defaultdict(set)
-    for pair in pairs:
-        kinds[rows[pair.first]["group"]].add(pair.kind)
-    copied = {group: same for group, same in members.items() if len(same) > 1}
-    splits = [{row["split"] for row in same} for same in copied.values()]
-    classes = [{row["class"] for row in same} for same in copied.values()]
-    return {
-        "groups": len(members),
-        "copies": {
-            "groups_with_copies": len(copied),
-            "within_train": splits.count({"train"}),
-            "within_test": splits.count({"test"}),
-            "across_splits": splits.count({"train", "test"}),
-            "identical_pairs": sum(pair.kind == "bytes" for pair in pairs),
-            "contradicting_classes": sum(len(labels) > 1 for labels in classes),
-            "leaked_test_images": sum(row["leaked"] == "yes" for row in rows),
-        },
-        "copy_groups": [
-            {
-                "group": group,
-                "kinds": sorted(kinds[group]),
-                "files": [row["path"] for row in same],
-            }
-            for group, same in copied.items()
-        ],
-    }
+    if labels == "filed":
+        return list(rows)
+    filed = "or use all images with `dvc exp run -S audit.labels=filed`."
+    if table is None or not {"finding", "label"} & set(table.columns):
+        found = f"{shown(table.path)} has no column finding" if table else "found no table"
+        raise InputError(
+            "audit.labels = verified needs a table that says what the images show, but "
+            f"{found}. Bring a records.csv with the columns path and finding beside train/ and "
+            f"test/, name such a table in audit.records, {filed}"
+        )
+    used = [row for row in rows if row["label"] == "agrees"]
+    others = Counter(row["label"] for row in rows)
+    _check_enough(
+        used,
+        sorted({row["class"] for row in rows}),
+        f"images whose label agrees with the source by {shown(table.path)}",
+        f" audit.labels = verified leaves out the others (in all classes {others['contradicts']} "
+        f"contradict, {others['unknown']} are unknown). Correct the table, {filed}",
+    )
+    return used
 
 
 def _thumbnail(name: str) -> tuple[str, Image.Image]:
@@ -158,22 +159,83 @@ def _thumbnail(name: str) -> tuple[str, Image.Image]:
     return name, picture
 
 
+def _listed(numbers: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{shown(name)} {number}" for name, number in numbers if number)
+
+
+def in_words(details: Mapping[str, Any]) -> list[str]:
+    """What audit.json says, in lines."""
+    images, copied, patients = details["images"], details["copies"], details["patients"]
+    leaked, table = details["leaked_test_images"], details["records"]
+    splits = {split: sum(numbers.values()) for split, numbers in images.items()}
+    by_class = ", ".join(
+        f"{shown(name)} {number} of {images['test'][name]}" for name, number in leaked.items()
+    )
+    lines = [
+        f"{sum(splits.values())} images ({_listed(splits.items())}) of {details['radiographs']} "
+        f"radiographs in {details['groups']} groups of copies or patients; "
+        f"{details['unreadable']} unreadable",
+        f"copies: {copied['groups_with_copies']} radiographs more than once, "
+        f"{copied['across_splits']} of them in train/ and in test/",
+        f"patients: {patients['patients']}, known for {patients['known']} images; "
+        f"{patients['in_both_splits']} of them in train/ and in test/"
+        if patients["known"]
+        else "patients: unknown",
+        f"leaks: {sum(leaked.values())} of {splits['test']} test images, "
+        f"{copied['leaked_test_images']} as copies, {patients['leaked_test_images']} by patient "
+        f"alone ({by_class})",
+    ]
+    if table is None:
+        return [*lines, "records: none, so sources and what they say of the labels are unknown"]
+    others: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in table["contradicting"]:
+        others[record["class"]][record["finding"] or "no finding given"] += 1
+    lines += [
+        f"records: {shown(table['table'])}, {table['rows']} rows, {table['double_rows']} double, "
+        f"{table['rows_without_file']} without a file; {table['files_without_row']} files without "
+        "a row",
+        "labels by their source: "
+        + "; ".join(
+            f"{split}/ {numbers['agrees']} agree, {numbers['contradicts']} contradict, "
+            f"{numbers['unknown']} unknown"
+            for split, numbers in table["labels"].items()
+        ),
+    ]
+    lines += [
+        f"filed as {shown(name)}, by their source: {_listed(findings.most_common(_LISTED))}"
+        for name, findings in sorted(others.items())
+    ]
+    sources = list(table["sources"].items())
+    lines += [f"source {shown(name)}: {_listed(by.items())}" for name, by in sources[:_LISTED]]
+    if len(sources) > _LISTED:
+        lines.append(f"and {len(sources) - _LISTED} more sources")
+    if table["left_out"]:
+        lines.append(f"audit.labels = verified left out {table['left_out']} images")
+    return lines
+
+
 def main() -> None:
     """Runs the stage."""
     settings = params.load(Audit)
     origin = files.read_json(RAW / "provenance.json", "download")
     paths = sorted(path for path in RAW.glob("*/*/*") if path.name not in _FILE_MANAGERS)
+    names = [path.relative_to(RAW).as_posix() for path in paths]
+    table = records.find(settings.records, RAW, names)
     examined = parallel.each(examine, paths, "audit")
     unreadable = check_readable(examined, settings.unreadable)
     rows = [file.row for file in examined if file.fingerprint]
+    records.describe(rows, table, settings.patient_pattern)
+    used = used_of(rows, settings.labels, table)
     pairs = copies.find(
         [row["sha256"] for row in rows],
         [row["pixels_sha256"] for row in rows],
         [file.fingerprint for file in examined if file.fingerprint],
     )
-    mark_copies(rows, pairs)
-    counts = count_copies(rows, pairs)
-    images = Counter((row["split"], row["class"]) for row in rows)
+    groups.mark(rows, pairs)
+    groups.mark_leaks(used)
+    counts = groups.counts(rows, pairs, used)
+    images = Counter((row["split"], row["class"]) for row in used)
+    left_out = len(rows) - len(used)
     details = {
         "provenance": {"data": origin["data"]},
         "images": {
@@ -181,6 +243,7 @@ def main() -> None:
             for split in SPLITS
         },
         **counts,
+        "records": table and records.counts(rows, table, names, left_out),
         "unreadable": len(unreadable),
         "unreadable_files": unreadable,
     }
@@ -192,13 +255,18 @@ def main() -> None:
     ]
     files.write_json(DETAILS, details)
     contact_sheet.write(CONTACT_SHEET, f"Near copies: {origin['data']}", near)
-    files.write_csv(TABLE, COLUMNS, rows)
-    number = counts["copies"]
-    print(
-        f"{len(rows)} images of {counts['groups']} radiographs; "
-        f"{number['groups_with_copies']} radiographs more than once, "
-        f"{number['leaked_test_images']} test images also in train/; {len(unreadable)} unreadable"
-    )
+    files.write_csv(TABLE, COLUMNS, used)
+    lines = in_words(details)
+    if table and not table.rows.keys() & set(names):
+        lines.append(f"no row names a file; expected paths such as {shown(names[0])}")
+    pattern = settings.patient_pattern
+    if pattern and not any(records.patient_in(name, pattern) for name in names):
+        lines.append(
+            f"audit.patient_pattern = {shown(pattern)} finds no patient in any of the "
+            f"{len(names)} paths, such as {shown(names[0])}"
+        )
+    for line in lines:
+        print(textwrap.fill(line, 119, subsequent_indent="  ", break_on_hyphens=False))
 
 
 if __name__ == "__main__":

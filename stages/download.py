@@ -3,6 +3,7 @@
 In:  nothing (download.source: phantom), the one zip or folder in data/archive/ (archive), or the
      Kaggle data set and data/kaggle-manifest.csv, which lists its files (kaggle)
 Out: data/raw/{train,test}/<class>/*, the images as they came
+     data/raw/records.csv, what is known about them, if it came beside train/ and test/
      data/raw/provenance.json, where they came from: source, data, licence, files
 """
 
@@ -31,6 +32,8 @@ def from_phantom(settings: Download, raw: Path) -> tuple[str, str]:
 
     phantoms = phantom.plan(settings.phantom_seed, settings.phantom_share)
     phantom.write(phantoms, raw, threads=parallel.available_cores())
+    records = phantom.records(phantoms)
+    files.write_csv(raw / layout.RECORDS, list(records[0]), records)
     return f"SYNTHETIC PHANTOM (seed {settings.phantom_seed})", "none needed: made by this program"
 
 
@@ -111,10 +114,11 @@ def main() -> None:
         files.remove(KAGGLE_PARTIAL)
     with files.atomic_write(RAW) as raw:
         data, licence = SOURCES[settings.source](settings, raw)
-        count = sum(path.is_file() for path in raw.rglob("*"))
+        count = len(list(raw.glob("*/*/*")))
+        records = f" and {layout.RECORDS}" if (raw / layout.RECORDS).exists() else ""
         provenance = {"source": settings.source, "data": data, "licence": licence, "files": count}
         files.write_json(raw / "provenance.json", provenance)
-    print(f"download: {count} files in {RAW}: {data}")
+    print(f"download: {count} files{records} in {RAW}: {data}")
 
 
 if __name__ == "__main__":

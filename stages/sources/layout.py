@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from stages.common.errors import InputError, listed, named
 
 SPLITS = ("train", "test")
+RECORDS = "records.csv"
+"""What is known about the images, one row each: may stand beside train/ and test/."""
 _NAME_BYTES = 200  # file systems take 255; what is made from a file appends to its name
 _JUNK_NAMES = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"}
 
@@ -31,11 +33,11 @@ def fault_of_name(path: str) -> str | None:
 
 
 def arrange(names: Iterable[str], label: str) -> dict[str, str]:
-    """Where each file goes: from its path in the archive to `split/class/file`.
+    """Where each file goes: from its path in the archive to `split/class/file` or `records.csv`.
 
     Args:
-        names: the paths, folders ending in `/`: {train,test}/<class>/<file>, with or without one
-            folder around it.
+        names: the paths, folders ending in `/`: {train,test}/<class>/<file> and, if there,
+            records.csv, with or without one folder around it all.
         label: what the messages call the archive.
 
     Raises:
@@ -50,17 +52,20 @@ def arrange(names: Iterable[str], label: str) -> dict[str, str]:
         (top,) = tops
         places = {name: name.removeprefix(f"{top}/") for name in places}
         tops = {place.split("/")[0] for place in places.values() if place}
-    if tops != set(SPLITS):
+    if tops - ({RECORDS} & set(places.values())) != set(SPLITS):
         raise InputError(
             f"{label}: expected the folders train/ and test/, with at most one folder around the "
-            f"two and nothing beside them; found {named(sorted(tops)) or 'nothing'}. "
+            f"two and nothing beside them but {RECORDS}; found "
+            f"{named(sorted(tops)) or 'nothing'}. "
             "Arrange it as {train,test}/<class>/<images>."
         )
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     misplaced = []
     for name, place in places.items():
         match place.split("/"):
-            case [""] | [_, ""]:  # the folder around it, or a split
+            case [_, ""]:  # a split
+                pass
+            case [part] if part in ("", RECORDS):  # the folder around it, or the table
                 pass
             case [split, class_name, file] if file:
                 counts[split][class_name] += 1

@@ -110,6 +110,7 @@ def tracked_files() -> list[Path]:
             "data/archive/README.md",
             "data/external/README.md",
             "data/kaggle-manifest.csv",
+            "data/kaggle-records.csv",
             "dvc.yaml",
             "params.yaml",
             "requirements.txt",
