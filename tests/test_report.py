@@ -241,6 +241,8 @@ def test_the_table_is_short_and_says_it_all() -> None:
         "0.962 [0.948, 0.972]"
     )
     assert max(map(len, lines)) <= 120
+    first = report.table(metrics_files.make(protocol="original")).splitlines()[0]
+    assert first.endswith(", protocol original (test/ chose the epoch: optimistic there)")
     assert report.table(metrics_files.make(external=False)).endswith("\nexternal set: none")
 
 
