@@ -5,7 +5,7 @@ Writes the charts in `metrics/charts/` and `metrics/MODEL_CARD.md`, and prints t
 a `dvc repro`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ CARD = Path("metrics/MODEL_CARD.md")
 MADE_BY = {
     "metrics/details/audit.json": "audit",
     "metrics/details/train.json": "train",
-    "metrics/details/baselines.json": "baselines",
     "metrics/details/evaluate.json": "evaluate",
-    "metrics/details/stability.json": "stability",
+    "metrics/details/external.json": "external",
+    "metrics/details/compare.json": "compare",
     "metrics/plots/history.json": "train",
     "metrics/plots/predictions.json": "evaluate",
     "metrics/plots/reliability.json": "evaluate",
@@ -40,25 +40,42 @@ def read() -> dict[str, Any]:
 
 def table(results: Mapping[str, Any]) -> str:
     """The short table that stands at the end of a `dvc repro`."""
-    evaluate, stability = results["evaluate"], results["stability"]
-    provenance, spread = evaluate["provenance"], stability["accuracy"]
-    folds, seeds = (card.counted(stability[f"{word}s"], word) for word in ("fold", "seed"))
-    rows = {"network": evaluate} | {
-        label: results["baselines"][name] for name, label in card.BASELINES.items()
+    evaluate, compare, external = (results[name] for name in ("evaluate", "compare", "external"))
+    provenance, pooled = evaluate["provenance"], compare["pooled"]
+    sets = {"all radiographs": pooled} | {
+        label: evaluate[headline] for headline, label in card.HEADLINES.items()
     }
-    titles = [f"{label}, n = {evaluate[name]['images']}" for name, label in card.HEADLINES.items()]
-    lines = [
-        f"{provenance['data']}, protocol {provenance['protocol']}",
-        f"{'accuracy [95 % interval]':26}{titles[0]:28}{titles[1]}",
-        *(
-            f"{label:26}{card.interval(result['all_test']):28}{card.interval(result['leak_free'])}"
-            for label, result in rows.items()
-        ),
-        f"{'cross-validated':26}{spread['mean']:.3f}, standard deviation "
-        f"{spread['standard_deviation']:.3f}, {spread['lowest']:.3f} to {spread['highest']:.3f} "
-        f"({folds} x {seeds})",
+    titles = [f"{label}, n = {result['images']:,}" for label, result in sets.items()]
+    best = compare["baselines"][compare["best"]]
+
+    def line(label: str, cells: Iterable[str], difference: str) -> str:
+        return f"{label:19}{''.join(f'{cell:25}' for cell in cells)}{difference}".rstrip()
+
+    baselines = [
+        line(
+            card.BASELINES[name],
+            map(card.interval, (row, row["test"], row["leak_free"])),
+            card.difference(row),
+        )
+        for name, row in compare["baselines"].items()
     ]
-    return "\n".join(lines)
+    protocol = provenance["protocol"]
+    optimistic = " (test/ chose the epoch: optimistic there)" if protocol == "original" else ""
+    if rate := external["false_positive_rate"]:
+        elsewhere = f"{card.false_positives(rate)}, {card.interval(rate, 'share')}"
+    else:
+        elsewhere = "none"
+    return "\n".join(
+        [
+            f"{provenance['data']}, protocol {protocol}{optimistic}",
+            f"The network is {card.verdict(compare)}: "
+            f"{card.difference(best)}, {card.p_value(best['p_holm'])} (McNemar, Holm)",
+            line("accuracy", titles, "network minus baseline"),
+            line("network", map(card.interval, sets.values()), ""),
+            *baselines,
+            f"external set: {elsewhere}",
+        ]
+    )
 
 
 def main() -> None:

@@ -10,7 +10,13 @@ from stages import report
 
 CLASS_METRICS = ("sensitivity", "specificity", "precision", "f1", "auroc")
 METRICS = ("accuracy", "loss", "brier", *(f"macro_{name}" for name in CLASS_METRICS))
-BASELINES = ("low_resolution", "border", "file_properties", "majority_class")
+BASELINES = (
+    *(f"low_resolution_{side}" for side in (8, 16, 32)),
+    *(f"frame_{width}" for width in (5, 10, 20, 40)),
+    *("histogram", "file_properties", "source", "majority_class"),
+)
+LABELS = ("agrees", "contradicts", "unknown")
+VERDICTS = ("better", "not distinguishable", "worse")
 
 
 def _bounds(random: Random) -> list[float]:
@@ -20,6 +26,11 @@ def _bounds(random: Random) -> list[float]:
 def _accuracy(random: Random, images: int) -> dict[str, Any]:
     low, value, high = sorted(random.random() for _ in range(3))
     return {"images": images, "accuracy": value, "accuracy_low": low, "accuracy_high": high}
+
+
+def _share(random: Random) -> dict[str, Any]:
+    low, value, high = sorted(random.random() for _ in range(3))
+    return {"images": random.randint(2, 999), "share": value, "low": low, "high": high}
 
 
 def _headline(classes: Sequence[str], random: Random, images: int) -> dict[str, Any]:
@@ -38,11 +49,154 @@ def _headline(classes: Sequence[str], random: Random, images: int) -> dict[str, 
     }
 
 
+def _records(classes: Sequence[str], random: Random) -> dict[str, Any]:
+    """The part of audit.json on the table: every class but the last has a source of its own."""
+    labels = {
+        split: {name: {label: random.randint(2, 99) for label in LABELS} for name in classes}
+        for split in ("train", "test")
+    }
+    counts = {
+        "clinic|A": {classes[0]: random.randint(2, 99)},
+        "hospital B": {name: random.randint(2, 99) for name in classes[1:]},
+    }
+    return {
+        "table": "data/kaggle-records.csv",
+        **{
+            name: random.randint(2, 999)
+            for name in ("rows", "rows_without_file", "files_without_row", "double_rows")
+        },
+        "labels": {
+            split: {label: sum(row[label] for row in rows.values()) for label in LABELS}
+            for split, rows in labels.items()
+        },
+        "labels_by_class": labels,
+        "sources": {
+            source: {name: row.get(name, 0) for name in classes} for source, row in counts.items()
+        },
+        "contradicting": [
+            {
+                "file": f"{split}/{classes[1]}/7.png",
+                "class": classes[1],
+                "source": "hospital B",
+                "finding": "SARS",
+            }
+            for split in ("test", "train")
+        ],
+        "left_out": random.randint(2, 99),
+    }
+
+
+def _compare(
+    classes: Sequence[str], random: Random, where: dict[str, Any], records: bool
+) -> dict[str, Any]:
+    names = [name for name in BASELINES if records or name != "source"]
+
+    def result() -> dict[str, Any]:
+        return _accuracy(random, random.randint(2, 999))
+
+    def both() -> dict[str, Any]:
+        return {"network": result(), "baselines": {name: result() for name in names}}
+
+    def difference() -> dict[str, float]:
+        low, value, high = sorted(random.uniform(-1, 1) for _ in range(3))
+        return {"difference": value, "difference_low": low, "difference_high": high}
+
+    baselines: dict[str, Any] = {
+        name: {
+            **{key: value for key, value in result().items() if key != "images"},
+            **{part: result() for part in ("test", "leak_free", "cross_validated")},
+            **difference(),
+            "network_only": random.randint(0, 99),
+            "baseline_only": random.randint(0, 99),
+            "p": random.uniform(0.01, 1),
+            "p_holm": random.uniform(0.01, 1),
+            "verdict": random.choice(VERDICTS),
+            "resampled_t": {
+                key.removeprefix("difference_"): value for key, value in difference().items()
+            }
+            | {"p": random.uniform(0.01, 1)},
+        }
+        for name in names
+    }
+    best = max(names, key=lambda name: baselines[name]["accuracy"])
+    single, several = {classes[0]: 9}, dict.fromkeys(classes[1:], 11)
+    return {
+        "provenance": where,
+        "radiographs": 309,
+        "judged": 300,
+        "pooled": _headline(classes, random, 300),
+        "cross_validated": _headline(classes, random, 247),
+        "by_label": {label: both() for label in LABELS} if records else {},
+        "by_source": {
+            source: {"classes": counts, **both()}
+            for source, counts in (("clinic|A", single), ("hospital B", several))
+        }
+        if records
+        else {},
+        "baselines": baselines,
+        "best": best,
+        "verdict": baselines[best]["verdict"],
+        "folds": 3,
+        "seeds": 2,
+        "images": 502,
+        "spread": {
+            name: {
+                column: random.random()
+                for column in ("mean", "standard_deviation", "lowest", "highest")
+            }
+            for name in METRICS
+        },
+    }
+
+
+def _external(
+    classes: Sequence[str], random: Random, where: dict[str, Any], there: bool
+) -> dict[str, Any]:
+    if not there:
+        return {
+            "provenance": where,
+            "set": None,
+            "folders": {},
+            "classes": {},
+            "false_positive_rate": None,
+            "copies_left_out": 0,
+            "unreadable": 0,
+        }
+    rate = _share(random)
+    return {
+        "provenance": where,
+        "set": "zip other.zip (sha256 0b2c…)",
+        "folders": {
+            folder: {
+                "class": meant,
+                **{
+                    name: random.randint(2, 999)
+                    for name in ("images", "copies_left_out", "unreadable")
+                },
+                "called": {name: _share(random) for name in classes},
+            }
+            for folder, meant in (("Adults|1", "other"), ("Ill", classes[0]))
+        },
+        "classes": {
+            name: {
+                "sensitivity": _share(random) if name == classes[0] else None,
+                "specificity": _share(random),
+            }
+            for name in classes
+        },
+        "false_positive_rate": {"class": classes[0], "called": rate["images"] - 1, **rate},
+        "copies_left_out": random.randint(2, 99),
+        "unreadable": random.randint(2, 99),
+    }
+
+
 def make(
     classes: Sequence[str] = ("Covid", "Normal", "Viral Pneumonia"),
     seed: int = 1,
     protocol: str = "holdout",
     source: str = "archive",
+    records: bool = True,
+    external: bool = True,
 ) -> dict[str, Any]:
     """The contents of the files that `report` reads, by their stems."""
     random = Random(seed)
@@ -60,6 +214,7 @@ def make(
                 split: {name: random.randint(2, 9999) for name in classes}
                 for split in ("train", "test")
             },
+            "radiographs": random.randint(1, 9999),
             "groups": random.randint(1, 9999),
             "copies": {
                 name: random.randint(0, 99)
@@ -73,10 +228,16 @@ def make(
                     "leaked_test_images",
                 )
             },
+            "patients": {
+                name: random.randint(2, 99)
+                for name in ("known", "patients", "in_both_splits", "leaked_test_images")
+            },
+            "leaked_test_images": {name: random.randint(2, 99) for name in classes},
             "copy_groups": [
-                {"group": 3, "kinds": ["bytes"], "files": leaked},
-                {"group": 5, "kinds": ["near"], "files": contradicting},
+                {"radiograph": 3, "kinds": ["bytes"], "files": leaked},
+                {"radiograph": 5, "kinds": ["near"], "files": contradicting},
             ],
+            "records": _records(classes, random) if records else None,
             "unreadable": 1,
             "unreadable_files": [{"file": "train/a|b/3.png", "reason": "it is empty (0 bytes)"}],
         },
@@ -109,6 +270,18 @@ def make(
                     for when in ("before", "after")
                 },
             },
+            "by_source": {
+                source: {**_accuracy(random, random.randint(2, 99)), "classes": number}
+                for source, number in (("clinic|A", 1), ("hospital B", len(classes) - 1))
+            }
+            if records
+            else {},
+            "by_label": {
+                label: {**_accuracy(random, random.randint(2, 99)), "classes": len(classes)}
+                for label in LABELS
+            }
+            if records
+            else {},
             "gradcam": {
                 "images_with_activation": random.randint(1, 9),
                 "outside_centre_share": random.random(),
@@ -145,29 +318,8 @@ def make(
             for when in ("before", "after")
             for number in range(5, 10)
         ],
-        "baselines": {
-            "provenance": where,
-            **{
-                name: {
-                    "all_test": _accuracy(random, 66),
-                    "leak_free": _accuracy(random, 59),
-                }
-                for name in BASELINES
-            },
-        },
-        "stability": {
-            "data": data,
-            "folds": 3,
-            "seeds": 2,
-            "images": 502,
-            **{
-                name: {
-                    column: random.random()
-                    for column in ("mean", "standard_deviation", "lowest", "highest")
-                }
-                for name in METRICS
-            },
-        },
+        "compare": _compare(classes, random, where, records),
+        "external": _external(classes, random, where, external),
     }
 
 

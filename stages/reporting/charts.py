@@ -2,7 +2,7 @@
 
 import contextlib
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,12 @@ from stages.reporting import card
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """Of Okabe and Ito (2008), which colour-blind people can tell apart."""
 LINES = ("-", "--", "-.", ":")
+VERDICTS = {
+    "better": (COLOURS[2], "o"),
+    "not distinguishable": ("0.35", "s"),
+    "worse": (COLOURS[1], "v"),
+}
+"""Colour and marker."""
 _MOST_INCHES = 20.0
 
 
@@ -29,7 +35,9 @@ def draw(results: Mapping[str, Any], folder: Path) -> None:
     draw_confusion(results, folder)
     draw_roc(results, folder)
     draw_reliability(results, folder)
-    draw_baselines(results, folder)
+    draw_comparison(results, folder)
+    if card.sources(results["audit"]["records"]):
+        draw_sources(results, folder)
 
 
 @contextlib.contextmanager
@@ -80,23 +88,47 @@ def confusion(results: Mapping[str, Any]) -> np.ndarray:
 
 def draw_confusion(results: Mapping[str, Any], folder: Path) -> None:
     """Counts, and the share of the actual class in per cent."""
-    names = [textwrap.fill(name, 16) for name in results["evaluate"]["all_test"]["classes"]]
     counts = confusion(results)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     what = f"Confusion on all {counts.sum()} test images"
-    inches = (min(3.4 + len(names), _MOST_INCHES), min(2.1 + 0.9 * len(names), _MOST_INCHES))
-    with chart(folder / "confusion.png", what, results, inches) as figure:
+    classes = list(results["evaluate"]["all_test"]["classes"])
+    labels = ("predicted class", "actual class")
+    draw_counts(folder / "confusion.png", what, results, counts, classes, classes, labels)
+
+
+def draw_counts(
+    target: Path,
+    what: str,
+    results: Mapping[str, Any],
+    counts: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    labels: tuple[str, str],
+) -> None:
+    """Draws counts, int64, (rows, columns), on the colour of their share of the row.
+
+    Args:
+        target: The PNG.
+        what: It shows, for the title.
+        results: As for `draw`.
+        counts: The numbers.
+        rows: Their names.
+        columns: Theirs.
+        labels: What columns and rows are.
+    """
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    inches = (min(3.4 + len(columns), _MOST_INCHES), min(2.1 + 0.7 * len(rows), _MOST_INCHES))
+    with chart(target, what, results, inches) as figure:
         axes = figure.subplots()
         image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         for row, column in np.ndindex(counts.shape):
             share = shares[row, column]
-            text = f"{counts[row, column]}\n{share:.0%}"
+            text = f"{counts[row, column]:,}\n{share:.0%}"
             colour = "white" if share > 0.6 else "black"
             axes.text(column, row, text, ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(names)), names)
-        axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="predicted class", ylabel="actual class")
-        figure.colorbar(image, label="% of the actual class")
+        axes.set_xticks(range(len(columns)), [textwrap.fill(name, 14) for name in columns])
+        axes.set_yticks(range(len(rows)), [textwrap.fill(name, 24) for name in rows])
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        figure.colorbar(image, label=f"% of the {labels[1]}")
 
 
 def draw_roc(results: Mapping[str, Any], folder: Path) -> None:
@@ -105,8 +137,8 @@ def draw_roc(results: Mapping[str, Any], folder: Path) -> None:
     classes = results["evaluate"]["all_test"]["classes"]
     inches = (6.4, 5.6)
     legend: dict[str, Any] = {"loc": "lower right"}
-    if len(classes) > 6:  # the legend would cover the curves
-        inches = (11.0, min(5.0 + 0.1 * len(classes), _MOST_INCHES))
+    if len(classes) > 6 or max(map(len, classes)) > 20:  # the legend would cover the curves
+        inches = (10.0, min(5.0 + 0.1 * len(classes), _MOST_INCHES))
         legend = {"loc": "upper left", "bbox_to_anchor": (1.02, 1)}
     with chart(folder / "roc.png", what, results, inches) as figure:
         axes = figure.subplots()
@@ -155,32 +187,51 @@ def draw_reliability(results: Mapping[str, Any], folder: Path) -> None:
         upper.legend(loc="upper left")
 
 
-def draw_baselines(results: Mapping[str, Any], folder: Path) -> None:
-    """Accuracy of the network beside the baselines, with 95 % intervals."""
-    bars = {"network": results["evaluate"]} | {
-        label: results["baselines"][name] for name, label in card.BASELINES.items()
-    }
-    what = "Network and baselines, 95 % intervals"
-    with chart(folder / "baselines.png", what, results, (7.2, 4.4)) as figure:
+def draw_comparison(results: Mapping[str, Any], folder: Path) -> None:
+    """Network minus each baseline, the most accurate on top, with 95 % intervals."""
+    compare = results["compare"]
+    rows = sorted(
+        ((card.BASELINES[name], row) for name, row in compare["baselines"].items()),
+        key=lambda item: item[1]["accuracy"],
+    )
+    what = f"Comparison over {card.counted(compare['pooled']['images'], 'radiograph')}"
+    inches = (7.2, 1.9 + 0.32 * len(rows))
+    with chart(folder / "comparison.png", what, results, inches) as figure:
         axes = figure.subplots()
-        for number, (headline, label) in enumerate(card.HEADLINES.items()):
-            accuracy, low, high = (
-                np.array([result[headline][key] for result in bars.values()])
-                for key in ("accuracy", "accuracy_low", "accuracy_high")
+        axes.axvline(0, color="0.35", linewidth=1)
+        for kind, (colour, marker) in VERDICTS.items():
+            places = [place for place, (_, row) in enumerate(rows) if row["verdict"] == kind]
+            values, low, high = (
+                np.array([rows[place][1][f"difference{end}"] for place in places])
+                for end in ("", "_low", "_high")
             )
-            places = np.arange(len(bars)) + 0.4 * number - 0.2
-            axes.bar(
-                places,
-                accuracy,
-                width=0.38,
-                color=COLOURS[number],
-                label=f"{label}, n = {results['evaluate'][headline]['images']}",
-                # rounding can leave it slightly below zero
-                yerr=np.maximum([accuracy - low, high - accuracy], 0),
-                error_kw={"capsize": 3, "ecolor": "0.2"},
-            )
-            for x, value, top in zip(places, accuracy, high, strict=True):
-                axes.text(x, top + 0.015, f"{value:.3f}", ha="center", fontsize=8)
-        axes.set_xticks(range(len(bars)), [label.replace(" (", "\n(") for label in bars])
-        axes.set(ylabel="accuracy", ylim=(0, 1.25), yticks=np.linspace(0, 1, 6))
-        axes.legend(loc="upper center", ncols=2)
+            if places:
+                axes.errorbar(
+                    values,
+                    places,
+                    # rounding can leave it slightly below zero
+                    xerr=np.maximum([values - low, high - values], 0),
+                    fmt=marker,
+                    color=colour,
+                    capsize=3,
+                    label=f"network {kind}",
+                )
+        names = [f"{label}: {row['accuracy']:.3f}" for label, row in rows]
+        axes.set_yticks(range(len(rows)), names)
+        axes.set(
+            xlabel="accuracy of the network minus that of the baseline [95 % interval]",
+            ylabel="baseline: its accuracy",
+        )
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+
+
+def draw_sources(results: Mapping[str, Any], folder: Path) -> None:
+    """Images by source and class, and the share of the source in per cent."""
+    classes = list(results["evaluate"]["all_test"]["classes"])
+    rows = card.sources(results["audit"]["records"])
+    counts = np.array([[row.get(name, 0) for name in classes] for row in rows.values()])
+    what = f"Class by source, {counts.sum():,} images of known source"
+    target, labels = folder / "sources.png", ("class", "source")
+    draw_counts(target, what, results, counts, list(rows), classes, labels)
