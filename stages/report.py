@@ -59,13 +59,15 @@ def table(results: Mapping[str, Any]) -> str:
         )
         for name, row in compare["baselines"].items()
     ]
+    protocol = provenance["protocol"]
+    optimistic = " (test/ chose the epoch: optimistic there)" if protocol == "original" else ""
     if rate := external["false_positive_rate"]:
         elsewhere = f"{card.false_positives(rate)}, {card.interval(rate, 'share')}"
     else:
         elsewhere = "none"
     return "\n".join(
         [
-            f"{provenance['data']}, protocol {provenance['protocol']}",
+            f"{provenance['data']}, protocol {protocol}{optimistic}",
             f"The network is {card.verdict(compare)}: "
             f"{card.difference(best)}, {card.p_value(best['p_holm'])} (McNemar, Holm)",
             line("accuracy", titles, "network minus baseline"),

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,17 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from matplotlib.text import Text
 from PIL import Image
 
 from stages import report
+from stages.common import params
 from stages.common.errors import InputError
 from stages.judging import drawing
-from stages.reporting import charts
+from stages.reporting import card, charts
 from tests import metrics_files
 
 PROJECT = Path(__file__).resolve().parents[1]
-NAMES = {"accuracy", "baselines", "confusion", "loss", "reliability", "roc"}
+NAMES = {"accuracy", "comparison", "confusion", "loss", "reliability", "roc", "sources"}
 
 
 @pytest.fixture(autouse=True)
@@ -71,12 +74,12 @@ def test_every_chart_names_what_it_shows_data_and_protocol(drawn: dict[str, Any]
     assert set(drawn) == NAMES
     for name, figure in drawn.items():
         what, data = figure.get_suptitle().split("\n")
-        assert name in what.lower()
+        assert name.removesuffix("s") in what.lower()
         assert what.endswith(", protocol original")
         assert data == "SYNTHETIC PHANTOM (seed 7)"
         for axes in figure.axes:
             assert axes.get_ylabel()
-        assert any(axes.get_xlabel() for axes in figure.axes) or name == "baselines"
+        assert any(axes.get_xlabel() for axes in figure.axes)
 
 
 def test_charts_change_with_their_values():
@@ -123,20 +126,56 @@ def test_roc_has_a_curve_per_class_with_its_area(drawn: dict[str, Any]) -> None:
     assert "b: 0.500 [0.250, 0.750]" in texts(drawn["roc"])
 
 
-def test_baselines_have_bars_with_their_intervals(drawn: dict[str, Any]) -> None:
+def test_the_comparison_has_the_difference_from_each_baseline(drawn: dict[str, Any]) -> None:
     results = metrics_files.make()
-    record = {"images": 59, "accuracy": 0.5, "accuracy_low": 0.3, "accuracy_high": 0.6}
-    results["baselines"]["border"]["leak_free"] = record
-    charts.draw_baselines(results, Path())
-    [axes] = drawn["baselines"].axes
-    all_test, leak_free = (box for box in axes.containers if hasattr(box, "patches"))
-    assert len(all_test.patches) == len(leak_free.patches) == 5
-    assert leak_free.patches[2].get_height() == 0.5
-    whisker = leak_free.errorbar.lines[2][0].get_segments()[2]
-    assert whisker[:, 1] == pytest.approx([0.3, 0.6])
-    assert {"all test images, n = 66", "without leaks, n = 59", "0.500"} <= set(
-        texts(drawn["baselines"])
-    )
+    baselines = results["compare"]["baselines"]
+    for number, (name, row) in enumerate(baselines.items()):
+        row |= {"accuracy": number / 20, "verdict": "better" if name == "frame_5" else "worse"}
+    row = {"difference": 0.125, "difference_low": 0.05, "difference_high": 0.25}
+    baselines["frame_5"] |= row
+    charts.draw_comparison(results, Path())
+    [axes] = drawn["comparison"].axes
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert len(names) == len(baselines)
+    assert (names[0], names[-1]) == ("8 x 8 pixels: 0.000", "majority class: 0.500")
+    assert axes.lines[0].get_xdata() == [0, 0]
+    better, worse = axes.containers
+    assert better.lines[0].get_xdata().tolist() == [0.125]
+    assert names[better.lines[0].get_ydata()[0]] == "frame of 5 pixels: 0.150"
+    assert better.lines[2][0].get_segments()[0][:, 0] == pytest.approx([0.05, 0.25])
+    legend = drawn["comparison"].legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["network better", "network worse"]
+    # apart by more than the colour
+    assert better.lines[0].get_marker() != worse.lines[0].get_marker()
+    assert better.lines[0].get_color() != worse.lines[0].get_color()
+
+
+def test_the_sources_are_drawn_with_their_classes(drawn: dict[str, Any]) -> None:
+    results = metrics_files.make(("a", "b"))
+    results["audit"]["records"]["sources"] = {"x": {"a": 1, "b": 3}, "y": {"a": 2000, "b": 0}}
+    charts.draw_sources(results, Path())
+    axes = drawn["sources"].axes[0]
+    assert [text.get_text() for text in axes.texts] == ["2,000\n100%", "0\n0%", "1\n25%", "3\n75%"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["y", "x"]
+    assert "2,004 images of known source" in drawn["sources"].get_suptitle()
+
+
+@pytest.mark.parametrize("records", [None, {"sources": {}}])
+def test_without_sources_no_chart_of_them_is_drawn_or_linked(
+    records: dict[str, Any] | None,
+) -> None:
+    results = metrics_files.make(records=False)
+    if records is not None:
+        results["audit"]["records"] = metrics_files.make()["audit"]["records"] | records
+    run(results)
+    assert set(pictures()) == NAMES - {"sources"}
+    assert "sources.png" not in report.CARD.read_text()
+
+
+def test_the_card_links_every_chart_and_no_other() -> None:
+    run(metrics_files.make())
+    links = re.findall(r"\]\(charts/(\w+)\.png\)", report.CARD.read_text())
+    assert sorted(links) == sorted(NAMES)
 
 
 def test_reliability_shows_the_number_of_images_per_bin(drawn: dict[str, Any]) -> None:
@@ -167,22 +206,49 @@ def test_classes_may_have_any_name(drawn: dict[str, Any]) -> None:
 
 def test_the_table_is_short_and_says_it_all() -> None:
     results = metrics_files.make(source="phantom")
+    compare = results["compare"]
     accuracy = {"accuracy": 0.788, "accuracy_low": 0.675, "accuracy_high": 0.869}
-    results["evaluate"]["all_test"] |= accuracy
-    results["baselines"]["border"]["leak_free"] |= accuracy
-    results["stability"]["accuracy"] |= {"mean": 0.845, "lowest": 0.798}
+    difference = {"difference": -0.012, "difference_low": -0.05, "difference_high": 0.026}
+    compare["pooled"] |= accuracy
+    compare["baselines"]["frame_10"] |= accuracy | difference | {"p_holm": 0.0004}
+    compare |= {"best": "frame_10", "verdict": "worse"}
+    rate = {"class": "Covid", "images": 1000, "called": 962, "share": 0.962}
+    results["external"]["false_positive_rate"] = rate | {"low": 0.948, "high": 0.972}
     lines = report.table(results).splitlines()
-    assert lines[0] == "SYNTHETIC PHANTOM (seed 7), protocol holdout"
-    assert lines[1].endswith(" without leaks, n = 59")
-    rows = [line.split("  ")[0] for line in lines[2:]]
-    assert rows[0] == "network"
-    assert rows[-1] == "cross-validated"
-    assert len(rows) == 6
-    assert lines[2].split()[1:4] == ["0.788", "[0.675,", "0.869]"]
-    assert lines[4].endswith("0.788 [0.675, 0.869]")
-    assert " 0.845, standard deviation" in lines[-1]
-    assert lines[-1].endswith("(3 folds x 2 seeds)")
-    assert max(map(len, lines)) <= 100
+    assert lines[:2] == [
+        "SYNTHETIC PHANTOM (seed 7), protocol holdout",
+        "The network is worse than the best baseline, frame of 10 pixels: "
+        "-0.012 [-0.050, +0.026], p < 0.001 (McNemar, Holm)",
+    ]
+    titles = re.split(" {2,}", lines[2])
+    assert titles[0] == "accuracy"
+    assert titles[1].startswith("all radiographs, n = 300 all test images, n = 66")
+    assert titles[-2:] == ["without leaks, n = 59", "network minus baseline"]
+    assert re.split(" {2,}", lines[3])[:2] == ["network", "0.788 [0.675, 0.869]"]
+    assert [line[:19].strip() for line in lines[4:-1]] == list(card.BASELINES.values())
+    frame = re.split(
+        " {2,}", next(line for line in lines if line.startswith("frame of 10 pixels"))[19:]
+    )
+    row = compare["baselines"]["frame_10"]
+    assert frame == [
+        "0.788 [0.675, 0.869]",
+        card.interval(row["test"]),
+        card.interval(row["leak_free"]),
+        "-0.012 [-0.050, +0.026]",
+    ]
+    assert lines[-1] == (
+        "external set: 962 of 1,000 images that are not Covid were called Covid, "
+        "0.962 [0.948, 0.972]"
+    )
+    assert max(map(len, lines)) <= 120
+    first = report.table(metrics_files.make(protocol="original")).splitlines()[0]
+    assert first.endswith(", protocol original (test/ chose the epoch: optimistic there)")
+    assert report.table(metrics_files.make(external=False)).endswith("\nexternal set: none")
+
+
+def test_dvc_runs_it_again_for_every_parameter_that_the_card_shows() -> None:
+    stage = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["report"]
+    assert set(params.groups()) - {"download"} <= set(stage["params"])
 
 
 @pytest.mark.parametrize(("path", "stage"), report.MADE_BY.items())

@@ -49,8 +49,8 @@ BASELINES = {
 SEES = {
     **{f"low_resolution_{side}": f"{side} x {side} grey pixels" for side in _SIDES},
     **{f"frame_{width}": f"the outermost {width} of 200 pixels" for width in _FRAMES},
-    "histogram": "how often each grey value occurs, not where",
-    "file_properties": "size, format and mode of the file",
+    "histogram": "how often grey values of 32 ranges occur, not where",
+    "file_properties": "width, height, bytes, format and mode of the file",
     "source": "the source that the records name",
     "majority_class": "how often each class occurs in training",
 }

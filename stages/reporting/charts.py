@@ -116,10 +116,7 @@ def draw_counts(
         labels: What columns and rows are.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    row_names, column_names = (
-        [textwrap.fill(name, 16) for name in names] for names in (rows, columns)
-    )
-    inches = (min(3.4 + len(columns), _MOST_INCHES), min(2.1 + 0.9 * len(rows), _MOST_INCHES))
+    inches = (min(3.4 + len(columns), _MOST_INCHES), min(2.1 + 0.7 * len(rows), _MOST_INCHES))
     with chart(target, what, results, inches) as figure:
         axes = figure.subplots()
         image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
@@ -128,8 +125,8 @@ def draw_counts(
             text = f"{counts[row, column]:,}\n{share:.0%}"
             colour = "white" if share > 0.6 else "black"
             axes.text(column, row, text, ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(columns)), column_names)
-        axes.set_yticks(range(len(rows)), row_names)
+        axes.set_xticks(range(len(columns)), [textwrap.fill(name, 14) for name in columns])
+        axes.set_yticks(range(len(rows)), [textwrap.fill(name, 24) for name in rows])
         axes.set(xlabel=labels[0], ylabel=labels[1])
         figure.colorbar(image, label=f"% of the {labels[1]}")
 
@@ -140,8 +137,8 @@ def draw_roc(results: Mapping[str, Any], folder: Path) -> None:
     classes = results["evaluate"]["all_test"]["classes"]
     inches = (6.4, 5.6)
     legend: dict[str, Any] = {"loc": "lower right"}
-    if len(classes) > 6:  # the legend would cover the curves
-        inches = (11.0, min(5.0 + 0.1 * len(classes), _MOST_INCHES))
+    if len(classes) > 6 or max(map(len, classes)) > 20:  # the legend would cover the curves
+        inches = (10.0, min(5.0 + 0.1 * len(classes), _MOST_INCHES))
         legend = {"loc": "upper left", "bbox_to_anchor": (1.02, 1)}
     with chart(folder / "roc.png", what, results, inches) as figure:
         axes = figure.subplots()
@@ -217,7 +214,7 @@ def draw_comparison(results: Mapping[str, Any], folder: Path) -> None:
                     fmt=marker,
                     color=colour,
                     capsize=3,
-                    label=f"network {card.VERDICTS[kind]} baseline",
+                    label=f"network {kind}",
                 )
         names = [f"{label}: {row['accuracy']:.3f}" for label, row in rows]
         axes.set_yticks(range(len(rows)), names)

@@ -12,8 +12,8 @@ STAGES = {
     "evaluate": "metrics",
     "baselines": "metrics",
     "crossvalidate": "metrics",
-    "stability": "metrics",
     "external": "metrics",
+    "compare": "metrics",
     "report": "metrics",
 }
 

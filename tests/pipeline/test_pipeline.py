@@ -1,6 +1,8 @@
 """What a user does with the pipeline, with the real DVC in scratch repositories."""
 
+import functools
 import json
+import operator
 import re
 from pathlib import Path
 
@@ -17,8 +19,8 @@ ALL = [
     "train",
     "evaluate",
     "crossvalidate",
-    "stability",
     "external",
+    "compare",
     "report",
 ]
 
@@ -32,8 +34,10 @@ def test_second_repro_has_nothing_to_do_and_says_so(project: Scratch) -> None:
 
 def test_every_metrics_and_details_file_names_the_synthetic_data(finished: Scratch) -> None:
     details = sorted((finished.folder / "metrics/details").glob("*.json"))
-    assert len(details) == 6
-    for path in [finished.folder / "metrics.json", *details]:
+    assert len(details) == 7
+    metrics = sorted((finished.folder / "metrics").glob("*.json"))
+    assert [path.stem for path in metrics] == sorted(METRICS)
+    for path in [*metrics, *details]:
         assert "SYNTHETIC PHANTOM" in path.read_text(), path
     assert "SYNTHETIC PHANTOM" in (finished.folder / "metrics/MODEL_CARD.md").read_text()
 
@@ -41,26 +45,42 @@ def test_every_metrics_and_details_file_names_the_synthetic_data(finished: Scrat
 # -------------------------------------------------------------------------- what dvc metrics shows
 
 
-def test_metrics_show_prints_a_few_numbers_that_fit_a_terminal(finished: Scratch) -> None:
-    shown = json.loads(finished.run("dvc", "metrics", "show", "--json"))[""]["data"]
-    numbers = [name for path in shown.values() for name in path["data"]]
-    assert 9 <= len(numbers) <= 14
-    assert len(set(numbers)) == len(numbers), "a name that stands for two things"
-    details = json.loads((finished.folder / "metrics/details/evaluate.json").read_text())
-    training = json.loads((finished.folder / "metrics/details/train.json").read_text())
-    metrics = shown["metrics.json"]["data"]
-    for name, value in {
-        "acc": details["all_test"]["accuracy"],
-        "acc_low": details["all_test"]["accuracy_low"],
-        "acc_high": details["all_test"]["accuracy_high"],
-        "leak_free": details["leak_free"]["accuracy"],
-        "train_acc": training["accuracy"],
-        "train_loss": training["loss"],
-        "val_acc": training["val_accuracy"],
-        "val_loss": training["val_loss"],
-    }.items():
-        assert metrics[name] == pytest.approx(value, abs=5e-5), name
-    lines = finished.run("dvc", "metrics", "show").splitlines()
+METRICS = {
+    # file: the details that its numbers are from, and where they are in these
+    "cv": ("compare", {"acc": "cross_validated.accuracy", "loss": "cross_validated.loss"}),
+    "pooled": ("compare", {"acc": "pooled.accuracy"}),
+    "train": ("train", {"acc": "accuracy", "loss": "loss"}),
+    "val": ("train", {"acc": "val_accuracy", "loss": "val_loss"}),
+    "leak_free": ("evaluate", {"acc": "leak_free.accuracy"}),
+    "test": ("evaluate", {"acc": "all_test.accuracy"}),
+    "external": ("external", {"fpr": "false_positive_rate.share"}),
+}
+
+
+def test_metrics_show_prints_a_few_numbers_that_fit_a_terminal(project: Scratch) -> None:
+    shown = json.loads(project.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    assert list(shown) == [f"metrics/{name}.json" for name in METRICS], "cross-validated ones first"
+    for name, (stage, places) in METRICS.items():
+        metrics = shown[f"metrics/{name}.json"]["data"]
+        assert name == "pooled" or list(metrics) == list(places)
+        details = json.loads((project.folder / f"metrics/details/{stage}.json").read_text())
+        for key, place in places.items():
+            value = functools.reduce(operator.getitem, place.split("."), details)
+            assert metrics[key] == pytest.approx(value, abs=5e-5), (name, key)
+    compared = json.loads((project.folder / "metrics/details/compare.json").read_text())
+    against = compared["baselines"][compared["best"]]
+    pooled = shown["metrics/pooled.json"]["data"]
+    assert list(pooled) == ["acc", "diff", "diff_high", "diff_low", "verdict"]
+    assert pooled["verdict"] == compared["verdict"] == against["verdict"]
+    for name in ("", "_high", "_low"):
+        assert pooled[f"diff{name}"] == pytest.approx(against[f"difference{name}"], abs=5e-5)
+
+    # the widest that there can be
+    widest = {"acc": 0.1234, "diff": -0.1234, "diff_high": -0.1234, "diff_low": -0.1234}
+    path = project.folder / "metrics/pooled.json"
+    path.write_text(json.dumps(widest | {"verdict": "not distinguishable"}))
+    lines = project.run("dvc", "metrics", "show").splitlines()
+    assert len(lines) == 1 + len(METRICS)
     assert lines[0].split()[:2] == ["Path", "acc"]
     assert max(map(len, lines)) <= COLUMNS
 
@@ -69,7 +89,7 @@ def test_an_experiment_fits_a_terminal_and_leaves_data_and_baselines_alone(
     project: Scratch,
 ) -> None:
     output = project.run("dvc", "exp", "run", "-S", "train.learning_rate=0.01")
-    changed = {"train", "evaluate", "crossvalidate", "external", "stability", "report"}
+    changed = {"train", "evaluate", "crossvalidate", "external", "compare", "report"}
     assert set(stages_run(output)) == changed
 
     lines = project.run("dvc", "metrics", "diff").splitlines()
@@ -111,7 +131,7 @@ def test_another_seed_trains_its_own_folds_only_and_back_again_nothing_runs(
 ) -> None:
     project.set(crossvalidate__seeds=[0, 7])
     output = project.run("dvc", "repro")
-    assert stages_run(output) == ["crossvalidate", "stability", "report"]
+    assert set(stages_run(output)) == {"crossvalidate", "baselines", "compare", "report"}
     assert re.findall(r"seed (\d) fold (\d): (kept|trained)", output) == [
         ("0", "1", "kept"),
         ("0", "2", "kept"),
@@ -127,7 +147,7 @@ def test_another_seed_trains_its_own_folds_only_and_back_again_nothing_runs(
     assert project.run("git", "status", "--short") == ""
 
 
-JUDGE = ["baselines", "evaluate", "external", "stability"]
+JUDGE = ["baselines", "compare", "evaluate", "external"]
 TRAIN = ["train", "crossvalidate"]
 EDITS = {
     "README.md": [],
@@ -156,12 +176,13 @@ EDITS = {
     "stages/train.py": ["train"],
     "stages/crossvalidate.py": ["crossvalidate"],
     "stages/judging/baselines.py": [*JUDGE, "report"],
+    "stages/judging/comparison.py": [*JUDGE, "report"],
     "stages/judging/calibration.py": [*JUDGE, "report"],
     "stages/judging/gradcam.py": [*JUDGE, "report"],
     "stages/judging/scores.py": [*JUDGE, "report"],
     "stages/judging/settings.py": [*JUDGE, "report"],
     "stages/external.py": ["external"],
-    "stages/stability.py": ["stability"],
+    "stages/compare.py": ["compare"],
     "stages/baselines.py": ["baselines"],
     "stages/evaluate.py": ["evaluate"],
     "stages/report.py": ["report"],
@@ -268,7 +289,7 @@ def test_a_colleague_pulls_and_has_nothing_to_run(project: Scratch, tmp_path: Pa
     colleague.run("dvc", "pull")
     assert stages_run(colleague.run("dvc", "repro")) == []
     assert colleague.run("git", "status", "--short") == ""
-    assert "metrics.json" in colleague.run("dvc", "metrics", "show")
+    assert "metrics/cv.json" in colleague.run("dvc", "metrics", "show")
 
     project.run("git", "tag", "--annotate", "--message", "first", "classifier@v1.0.0")
     project.run("dvc", "artifacts", "get", ".", "classifier", "--out", str(tmp_path / "got"))
