@@ -194,38 +194,45 @@ def spread(records: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]
     }
 
 
-def against(
-    name: str,
+def comparisons(
+    names: Sequence[str],
     pooled: pd.DataFrame,
     folds: Sequence[pd.DataFrame],
     trained_on: Sequence[int],
     settings: Evaluate,
-) -> dict[str, Any]:
-    """The network compared with a baseline: paired over radiographs, and over the folds.
+) -> dict[str, dict[str, Any]]:
+    """The network compared with each baseline: paired over radiographs, and over the folds.
 
     Args:
-        name: The baseline's.
+        names: The baselines'.
         pooled: The images that count, one of each radiograph.
         folds: The images of each fold and seed.
         trained_on: How many images the network of each of them was trained on.
         settings: The group `evaluate` of params.yaml.
     """
-    ours, theirs = f"{_CORRECT}{NETWORK}", f"{_CORRECT}{name}"
+    ours = f"{_CORRECT}{NETWORK}"
     judged = [once(fold) for fold in folds]
-    return {
-        **comparison.paired(
+    results = {
+        name: comparison.paired(
             pooled[ours].to_numpy(),
-            pooled[theirs].to_numpy(),
+            pooled[f"{_CORRECT}{name}"].to_numpy(),
             pooled["group"].to_numpy(),
             settings.bootstrap_samples,
             settings.seed,
-        ),
-        "resampled_t": comparison.resampled_t(
+        )
+        for name in names
+    }
+    corrected = comparison.holm([result["p"] for result in results.values()])
+    for (name, result), p_holm in zip(results.items(), corrected, strict=True):
+        theirs = f"{_CORRECT}{name}"
+        result["p_holm"] = p_holm
+        result["verdict"] = comparison.verdict(result["difference"], p_holm)
+        result["resampled_t"] = comparison.resampled_t(
             np.array([fold[ours].mean() - fold[theirs].mean() for fold in judged]),
             float(np.mean([len(fold) for fold in judged])),
             float(np.mean(trained_on)),
-        ),
-    }
+        )
+    return results
 
 
 def main() -> None:
@@ -241,22 +248,19 @@ def main() -> None:
     names = [name for name in baselines["test"]["predictions"][0] if name not in ("file", "actual")]
 
     trained_on = [record["trained_on"] for record in records]
-    compared = {name: against(name, pooled, folds, trained_on, settings) for name in names}
-    p_values = comparison.holm([result["p"] for result in compared.values()])
-    for result, p_holm in zip(compared.values(), p_values, strict=True):
-        result["p_holm"] = p_holm
-        result["verdict"] = comparison.verdict(result["difference"], p_holm)
+    compared = comparisons(names, pooled, folds, trained_on, settings)
     judged, cross_validated = (every_metric(images, settings) for images in (pooled, train))
     accuracies = of_all(pooled, names)["baselines"]
     best = max(names, key=lambda name: accuracies[name]["accuracy"])
     difference = compared[best]
+    radiographs = len(set(train["radiograph"]) | set(test["radiograph"]))
     by_label = {} if set(pooled["label"]) == {"unknown"} else dict(list(pooled.groupby("label")))
     by_source = {source: images for source, images in pooled.groupby("source") if source}
     files.write_json(
         DETAILS,
         {
             "provenance": provenance,
-            "radiographs": len(set(train["radiograph"]) | set(test["radiograph"])),
+            "radiographs": radiographs,
             "judged": len(pooled),
             "pooled": judged,
             "cross_validated": cross_validated,
@@ -300,7 +304,7 @@ def main() -> None:
         },
     )
     print(
-        f"Every radiograph judged once: {scores.in_words(judged)}\n"
+        f"{len(pooled)} of {radiographs} radiographs, each judged once: {scores.in_words(judged)}\n"
         f"Best baseline, {best}: {scores.in_words(accuracies[best])}\n"
         f"Network minus {best}: {difference['difference']:+.3f} "
         f"[{difference['difference_low']:+.3f}, {difference['difference_high']:+.3f}], "
