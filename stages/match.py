@@ -172,7 +172,8 @@ def match(folder: Path, as_json: bool) -> None:
     matched = sum(bool(result["matches"]) for result in results)
     print(
         f"\nFiles of {RAW}: {len(results)}; found among the {len(theirs)} of {shown(folder)}: "
-        f"{matched}; not found: {len(results) - matched}.\nTable of records: {known.path if known else 'none'}.\n\n{_NOT_KNOWN}"
+        f"{matched}; not found: {len(results) - matched}.\n"
+        f"Table of records: {shown(known.path) if known else 'none'}.\n\n{_NOT_KNOWN}"
     )
 
 
