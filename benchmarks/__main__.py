@@ -117,9 +117,10 @@ def decoding(here: Path, _: Path | None) -> Iterator[Row]:
     yield "peak memory of preprocess at 5,000 images, to that at 500", many / few, 1.2
 
 
-def copies(here: Path, _: Path | None) -> Iterator[Row]:
-    """The copy finder's own table is printed by its module."""
-    print(run(sys.executable, "-m", "benchmarks.copies", folder=here))
+def copies(here: Path, archive: Path | None) -> Iterator[Row]:
+    """The copy finder's own tables are printed by its module."""
+    for given in ([], ["--archive", str(archive)])[: 2 if archive else 1]:
+        print(run(sys.executable, "-m", "benchmarks.copies", *given, folder=here))
     yield from ()
 
 

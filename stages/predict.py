@@ -27,26 +27,15 @@ from stages.learning import network, temperature
 from stages.learning.dataset import SIZE
 
 _BATCH = 32
-_IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 
 
 def expand(given: Iterable[Path]) -> list[Path]:
     """The files given, and for each folder the image files below it, sorted.
 
-    Hidden files (macOS writes a `._01.jpeg` beside 01.jpeg) are passed over. A folder in which
-    there is none stands for itself, so that it is named among what could not be read.
+    A folder in which there is none stands for itself, so that it is named among what could not be
+    read.
     """
-    expanded: list[Path] = []
-    for path in given:
-        inside = sorted(
-            inner
-            for inner in (path.rglob("*") if path.is_dir() else ())
-            if inner.suffix.lower() in _IMAGE_ENDINGS
-            and not any(part.startswith(".") for part in inner.relative_to(path).parts)
-            and inner.is_file()
-        )
-        expanded += inside or [path]
-    return expanded
+    return [file for path in given for file in decode.image_files(path) or [path]]
 
 
 def read_all(paths: Sequence[Path]) -> tuple[list[Path], np.ndarray, list[str]]:

@@ -188,20 +188,22 @@ def candidates_among(prints: Sequence[Fingerprint], sets: Integers | None = None
     sets = np.arange(pictures) if sets is None else sets
     entries = np.concatenate([each.hashes for each in prints])
     words = np.ascontiguousarray(entries.T)
-    number = np.arange(len(entries), dtype=np.uint64)
     low = [16 * y + x for y in range(_KEY_CORNER) for x in range(_KEY_CORNER) if x or y]
     ones = np.ones(4, np.uint16)
-    random = np.random.default_rng(0)
+    random, shuffle = np.random.default_rng(0), np.random.default_rng(1)
     best = np.empty((0, 3), np.int64)  # pair, distance, windows
     for _ in range(_TABLES):
         chosen = random.choice(low, _KEY_BITS + _ORDER_BITS, replace=False)
         factors = random.integers(2**63, size=(2, 4), dtype=np.uint64) | np.uint64(1)
         key = _mixed(words, chosen[:_KEY_BITS], factors[0]) >> (64 - _KEY_BITS)
         order = _mixed(words, chosen[_KEY_BITS:], factors[1]) >> (64 - _ORDER_BITS)
+        # equals come in another order in each table: each has many different neighbours in all
+        shuffled = shuffle.permutation(len(entries))
+        number = np.argsort(shuffled).astype(np.uint64)  # the inverse
         table = key << (64 - _KEY_BITS) | order << (64 - _KEY_BITS - _ORDER_BITS) | number
         table.sort()
         bucket = table >> (64 - _KEY_BITS)
-        entry = (table & 0xFFFFFFFF).astype(np.int64)
+        entry = shuffled[(table & 0xFFFFFFFF).astype(np.int64)]
         picture = entry // windows
         rows, compared = [best], 0
         for step in range(1, _NEIGHBOURS + 1):

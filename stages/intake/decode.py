@@ -30,6 +30,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 
 
 class UnreadableImageError(InputError):
@@ -175,6 +176,21 @@ def decode(path: Path, at_least: int | None = None) -> tuple[Image.Image, Facts]
         detail = " ".join(str(error).split()) or type(error).__name__
         reason = f"its image data is damaged ({detail})"
     raise UnreadableImageError(path, reason)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files below a folder whose names end as those of images do, sorted.
+
+    Hidden files and folders (macOS writes a `._01.jpeg` beside 01.jpeg) are passed over; for a
+    file it gives none.
+    """
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in _IMAGE_ENDINGS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
 
 
 def resized(path: Path, size: int) -> Image.Image:

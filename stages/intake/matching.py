@@ -3,9 +3,9 @@
 A copy in another data set has often had its histogram equalised, or was windowed, re-cropped,
 re-scaled and re-encoded. So grey values are equalised here before a picture gets its fingerprint:
 any change of grey values that keeps their order drops out. And each picture has a second
-fingerprint, of what lies further in than `_FURTHER_IN`, so that copies are found that lost up to
-about 20 % at each border. The rest is as in `stages.intake.copies`, but for pairs across the two
-sets alone. Not found are mirrored and turned radiographs, and copies that lost more.
+fingerprint, of its middle, so that many copies are found that lost up to 20 % at their borders.
+The rest is as in `stages.intake.copies`, but for pairs across the two sets alone. Not found are
+mirrored and turned radiographs, and copies that lost more.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from stages.intake import copies, decode
 from stages.intake.copies import Fingerprint
 
 _ENOUGH = 400  # pixels of a side; more add nothing
-_FURTHER_IN = 0.1  # of each side; `copies` takes a loss of up to 10 % at each border
+_OUTSIDE = 0.1  # of each side, not in the middle: the loss at a border that `copies` bears
 
 Prints = tuple[Fingerprint, Fingerprint]
 """Of a whole picture, and of its middle."""
@@ -51,7 +51,7 @@ def _prints(path: Path) -> Prints | str:
     except OSError as error:
         return f"{shown(path)}: it can't be read ({error.strerror or error})"
     grey = picture.convert("L")
-    x, y = round(_FURTHER_IN * grey.width), round(_FURTHER_IN * grey.height)
+    x, y = round(_OUTSIDE * grey.width), round(_OUTSIDE * grey.height)
     middle = grey.crop((x, y, grey.width - x, grey.height - y))
     whole, inner = (copies.fingerprint(ImageOps.equalize(part)) for part in (grey, middle))
     return whole, inner
