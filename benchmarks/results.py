@@ -61,8 +61,9 @@ def interval(result: dict[str, Any]) -> str:
 
 def best_baseline(runs: Sequence[Run]) -> str:
     """The name of the baseline with the highest accuracy, as a mean over the runs."""
+    names: list[str] = list(runs[0]["compare"]["baselines"])
     return max(
-        runs[0]["compare"]["baselines"],
+        names,
         key=lambda name: statistics.mean(
             details["compare"]["baselines"][name]["accuracy"] for details in runs
         ),

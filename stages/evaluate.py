@@ -3,8 +3,7 @@
 Reads `models` and `data/processed` (use "test"). Writes `metrics/details/evaluate.json` (every
 metric with its interval, over all test images and without leaks; accuracy by source and by label;
 calibration; where the network looks), `metrics/plots/` (a record per image; the points of the
-curves), `metrics/pictures/gradcam.png` and, for `dvc metrics show`, the accuracy in
-`metrics/test.json` and `metrics/leak_free.json`.
+curves) and `metrics/pictures/gradcam.png`.
 """
 
 from pathlib import Path
@@ -157,8 +156,7 @@ def main() -> None:
         ],
     )
     files.write_json(DETAILS, {"provenance": provenance, **results})
-    for name, headline in (("test", "all_test"), ("leak_free", "leak_free")):
-        files.write_metrics(name, provenance, {"acc": results[headline]["accuracy"]})
+    for headline in ("all_test", "leak_free"):
         print(f"{headline}: {scores.in_words(results[headline])}")
 
 

@@ -2,8 +2,7 @@
 
 Reads the one zip or folder in `data/external` (<class>/<images>), `data/raw` (train/, whose copies
 are left out) and `models`. Writes `metrics/details/external.json` (how many images of each folder
-were called what, sensitivity and specificity by class) and `metrics/external.json` (the greatest
-false-positive rate). With phantoms and nothing in `data/external` the set is made of phantoms, too;
+were called what, sensitivity and specificity by class, the greatest false-positive rate). With phantoms and nothing in `data/external` the set is made of phantoms, too;
 with other images and nothing there it says so and is done.
 
 All intervals are Wilson's, which takes images for independent; copies within the external set are
@@ -304,10 +303,7 @@ def main() -> None:
             print("\n".join(in_words(results)))
     finally:
         files.remove(SCRATCH)
-    provenance = metadata["provenance"]
-    files.write_json(DETAILS, {"provenance": provenance, "set": label, **results})
-    rate = results["false_positive_rate"]
-    files.write_metrics("external", provenance, {"fpr": rate["share"]} if rate else {})
+    files.write_json(DETAILS, {"provenance": metadata["provenance"], "set": label, **results})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from stages.learning.settings import Preprocess, Train
 
 DETAILS = Path("metrics/details/train.json")
 HISTORY = Path("metrics/plots/history.json")
+METRICS = Path("metrics")
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
     )
     for name, prefix in (("train", ""), ("val", "val_")):
         numbers = {"acc": final[f"{prefix}accuracy"], "loss": final[f"{prefix}loss"]}
-        files.write_metrics(name, provenance, numbers)
+        files.write_metrics(METRICS / f"{name}.json", provenance, numbers)
     print(
         f"{len(train)} images, {len(history)} epochs; the weights are those of epoch {kept}: "
         f"accuracy {final['accuracy']:.4f}, val_accuracy {final['val_accuracy']:.4f}"

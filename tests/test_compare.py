@@ -173,6 +173,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         },
     )
     write(compare.TEST, network(TEST, NETWORK_ERRS))
+    write(compare.EXTERNAL, {"false_positive_rate": {"share": 0.961538}})
     return tmp_path
 
 
@@ -267,18 +268,15 @@ def test_the_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert accuracies(by_source["the Bs"]["network"]) == (5, 4 / 5)
     assert accuracies(by_source["the Bs"]["baselines"]["majority_class"]) == (5, 0)
 
-    assert read(Path("metrics/cv.json")) == {
+    assert read(compare.METRICS) == {
         "provenance": ["made for a test", "holdout"],
         "acc": 0.8571,
         "loss": round(details["cross_validated"]["loss"], 4),
-    }
-    assert read(Path("metrics/pooled.json")) == {
-        "provenance": ["made for a test", "holdout"],
-        "acc": 0.9,
-        "diff": 0.3,
-        "diff_high": round(thumbnail["difference_high"], 4),
-        "diff_low": round(thumbnail["difference_low"], 4),
+        "outside_fpr": 0.9615,
+        "test": 0.5,
+        "test_leak_free": 1.0,
         "verdict": "not distinguishable",
+        "vs_baseline": 0.3,
     }
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("10 of 11 radiographs, each judged once: accuracy 0.900 [")
@@ -288,13 +286,20 @@ def test_the_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_without_an_external_set_its_number_is_not_there() -> None:
+    write(compare.EXTERNAL, {"false_positive_rate": None})
+    compare.main()
+    assert "outside_fpr" not in read(compare.METRICS)
+
+
+@pytest.mark.usefixtures("project")
 def test_the_intervals_are_those_of_scores_and_comparison() -> None:
     compare.main()
     details = read(compare.DETAILS)
     ours = np.array([True] * 3 + [False] + [True] * 6)
     theirs = np.array([False, True, True, False, False, True, True, True, False, True])
     groups = np.array([0, 1, 2, 3, 4, 5, 6, 8, 9, 10])
-    expected = comparison.paired(ours, theirs, groups, 200, 0)
+    expected = comparison.paired(ours, theirs, groups)
     thumbnail = details["baselines"]["thumbnail"]
     assert {name: thumbnail[name] for name in expected} == expected
     pooled = scores.accuracy_with_interval(ours, groups)

@@ -201,8 +201,6 @@ class TestTrained:
 
     def test_it_gives_the_same_bytes_again(self) -> None:
         paths = [
-            Path("metrics/test.json"),
-            Path("metrics/leak_free.json"),
             evaluate.DETAILS,
             *(evaluate.PLOTS / f"{name}.json" for name in ("predictions", "roc", "reliability")),
             evaluate.GRADCAM,

@@ -14,7 +14,6 @@ from typing import Any
 from stages.common.errors import InputError
 
 _DVC = Path(".dvc")
-_METRICS = Path("metrics")
 _PLACES = 4  # `dvc metrics show` prints every digit of a number
 
 
@@ -106,11 +105,11 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def write_metrics(
-    name: str, provenance: Mapping[str, str], numbers: Mapping[str, float | str]
+    target: Path, provenance: Mapping[str, str], numbers: Mapping[str, float | str]
 ) -> None:
-    """Writes `metrics/<name>.json`, a row of `dvc metrics show`, with numbers to four places."""
+    """Writes a row of `dvc metrics show`, with numbers to four places."""
     write_json(
-        _METRICS / f"{name}.json",
+        target,
         {
             # a list, because `dvc metrics show` would make columns of anything else
             "provenance": list(provenance.values()),

@@ -14,21 +14,15 @@ LEVEL = 0.05
 """A difference is told from chance where Holm's p is below."""
 
 
-def paired(
-    network: np.ndarray, baseline: np.ndarray, groups: np.ndarray, samples: int, seed: int
-) -> dict[str, Any]:
+def paired(network: np.ndarray, baseline: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     """The difference of two accuracies on the same images, with its 95 % interval.
 
-    The interval is that of a bootstrap over groups (`scores.mean_interval`), or `score_interval`
-    if the images that one alone judges right don't go both ways: then resampling can't go beyond
-    the difference found. The test takes images for independent, also those of one group.
+    The test takes images for independent, also those of one group; the interval does not.
 
     Args:
         network: bool, (n,): which images it judges right.
         baseline: bool, (n,), the same of the other classifier.
         groups: int64, (n,); images of one group show the same radiograph or the same patient.
-        samples: Replicates of the bootstrap.
-        seed: Of the bootstrap.
 
     Returns:
         `difference` (network minus baseline), `difference_low`, `difference_high`; `network_only`
@@ -38,12 +32,9 @@ def paired(
     from statsmodels.stats.contingency_tables import mcnemar
 
     ours, theirs = int((network & ~baseline).sum()), int((baseline & ~network).sum())
-    differences = network.astype(np.float64) - baseline
-    low, high = scores.mean_interval(differences, groups, samples, seed)
-    if not (ours and theirs and low < high):
-        low, high = score_interval(network, baseline, groups)
+    low, high = score_interval(network, baseline, groups)
     return {
-        "difference": float(differences.mean()),
+        "difference": float(network.mean() - baseline.mean()),
         "difference_low": low,
         "difference_high": high,
         "network_only": ours,
@@ -57,7 +48,8 @@ def score_interval(network: np.ndarray, baseline: np.ndarray, groups: np.ndarray
 
     Method 10 of Newcombe (1998, Statistics in Medicine 17, 2635-2650), which never has zero width:
     square-and-add of two Wilson intervals, the correlation corrected for continuity. The images
-    count as so many as `scores.effective_number` says for the differences.
+    count as so many as `scores.effective_number` says for the differences. In simulations it holds
+    its 95 %, where a BCa bootstrap over groups of images is too narrow.
 
     Args:
         network: bool, (n,).

@@ -180,8 +180,8 @@ def test_metrics_have_four_places_and_their_provenance_is_no_column(
         "verdict": "better",
         "fpr": 1.0,
     }
-    files.write_metrics("cv", provenance, numbers)
-    assert json.loads((tmp_path / "metrics/cv.json").read_text("utf-8")) == {
+    files.write_metrics(tmp_path / "metrics.json", provenance, numbers)
+    assert json.loads((tmp_path / "metrics.json").read_text("utf-8")) == {
         "provenance": ["made for a test", "holdout"],
         "acc": 0.1235,
         "loss": 0.0,

@@ -1,8 +1,6 @@
 """What a user does with the pipeline, with the real DVC in scratch repositories."""
 
-import functools
 import json
-import operator
 import re
 from pathlib import Path
 
@@ -36,8 +34,8 @@ def test_every_metrics_and_details_file_names_the_synthetic_data(finished: Scrat
     details = sorted((finished.folder / "metrics/details").glob("*.json"))
     assert len(details) == 7
     metrics = sorted((finished.folder / "metrics").glob("*.json"))
-    assert [path.stem for path in metrics] == sorted(METRICS)
-    for path in [*metrics, *details]:
+    assert [f"metrics/{path.name}" for path in metrics] == METRICS[1:]
+    for path in [finished.folder / "metrics.json", *metrics, *details]:
         assert "SYNTHETIC PHANTOM" in path.read_text(), path
     assert "SYNTHETIC PHANTOM" in (finished.folder / "metrics/MODEL_CARD.md").read_text()
 
@@ -45,43 +43,42 @@ def test_every_metrics_and_details_file_names_the_synthetic_data(finished: Scrat
 # -------------------------------------------------------------------------- what dvc metrics shows
 
 
-METRICS = {
-    # file: the details that its numbers are from, and where they are in these
-    "cv": ("compare", {"acc": "cross_validated.accuracy", "loss": "cross_validated.loss"}),
-    "pooled": ("compare", {"acc": "pooled.accuracy"}),
-    "train": ("train", {"acc": "accuracy", "loss": "loss"}),
-    "val": ("train", {"acc": "val_accuracy", "loss": "val_loss"}),
-    "leak_free": ("evaluate", {"acc": "leak_free.accuracy"}),
-    "test": ("evaluate", {"acc": "all_test.accuracy"}),
-    "external": ("external", {"fpr": "false_positive_rate.share"}),
-}
+METRICS = ["metrics.json", "metrics/train.json", "metrics/val.json"]
 
 
 def test_metrics_show_prints_a_few_numbers_that_fit_a_terminal(project: Scratch) -> None:
     shown = json.loads(project.run("dvc", "metrics", "show", "--json"))[""]["data"]
-    assert list(shown) == [f"metrics/{name}.json" for name in METRICS], "cross-validated ones first"
-    for name, (stage, places) in METRICS.items():
-        metrics = shown[f"metrics/{name}.json"]["data"]
-        assert name == "pooled" or list(metrics) == list(places)
-        details = json.loads((project.folder / f"metrics/details/{stage}.json").read_text())
-        for key, place in places.items():
-            value = functools.reduce(operator.getitem, place.split("."), details)
-            assert metrics[key] == pytest.approx(value, abs=5e-5), (name, key)
-    compared = json.loads((project.folder / "metrics/details/compare.json").read_text())
+    assert list(shown) == METRICS
+    compared, external, evaluated, training = (
+        json.loads((project.folder / f"metrics/details/{stage}.json").read_text())
+        for stage in ("compare", "external", "evaluate", "train")
+    )
     against = compared["baselines"][compared["best"]]
-    pooled = shown["metrics/pooled.json"]["data"]
-    assert list(pooled) == ["acc", "diff", "diff_high", "diff_low", "verdict"]
-    assert pooled["verdict"] == compared["verdict"] == against["verdict"]
-    for name in ("", "_high", "_low"):
-        assert pooled[f"diff{name}"] == pytest.approx(against[f"difference{name}"], abs=5e-5)
+    expected = {
+        "acc": compared["cross_validated"]["accuracy"],
+        "loss": compared["cross_validated"]["loss"],
+        "outside_fpr": external["false_positive_rate"]["share"],
+        "test": evaluated["all_test"]["accuracy"],
+        "test_leak_free": evaluated["leak_free"]["accuracy"],
+        "verdict": against["verdict"],
+        "vs_baseline": against["difference"],
+    }
+    numbers = shown["metrics.json"]["data"]
+    # DVC prints them by the alphabet: what is cross-validated comes before what test/ gives
+    assert list(numbers) == sorted(numbers) == list(expected)
+    for name, value in expected.items():
+        assert numbers[name] == (value if name == "verdict" else pytest.approx(value, abs=5e-5))
+    for name, prefix in (("train", ""), ("val", "val_")):
+        numbers = shown[f"metrics/{name}.json"]["data"]
+        assert numbers["acc"] == pytest.approx(training[f"{prefix}accuracy"], abs=5e-5)
+        assert numbers["loss"] == pytest.approx(training[f"{prefix}loss"], abs=5e-5)
 
     # the widest that there can be
-    widest = {"acc": 0.1234, "diff": -0.1234, "diff_high": -0.1234, "diff_low": -0.1234}
-    path = project.folder / "metrics/pooled.json"
-    path.write_text(json.dumps(widest | {"verdict": "not distinguishable"}))
+    path = project.folder / "metrics.json"
+    widest = json.loads(path.read_text()) | dict.fromkeys(expected, 0.1234)
+    path.write_text(json.dumps(widest | {"vs_baseline": -0.1234, "verdict": "not distinguishable"}))
     lines = project.run("dvc", "metrics", "show").splitlines()
-    assert len(lines) == 1 + len(METRICS)
-    assert lines[0].split()[:2] == ["Path", "acc"]
+    assert lines[0].split()[:3] == ["Path", "acc", "loss"]
     assert max(map(len, lines)) <= COLUMNS
 
 
@@ -293,7 +290,7 @@ def test_a_colleague_pulls_and_has_nothing_to_run(project: Scratch, tmp_path: Pa
     colleague.run("dvc", "pull")
     assert stages_run(colleague.run("dvc", "repro")) == []
     assert colleague.run("git", "status", "--short") == ""
-    assert "metrics/cv.json" in colleague.run("dvc", "metrics", "show")
+    assert "metrics.json" in colleague.run("dvc", "metrics", "show")
 
     project.run("git", "tag", "--annotate", "--message", "first", "classifier@v1.0.0")
     project.run("dvc", "artifacts", "get", ".", "classifier", "--out", str(tmp_path / "got"))

@@ -43,4 +43,4 @@ def test_a_copy_without_git_runs_and_says_what_needs_git(
     assert "Data and pipelines are up to date." in output
     assert "metrics/MODEL_CARD.md" in output
     shown = copy.run("dvc", "metrics", "show")
-    assert "metrics/cv.json" in shown
+    assert "metrics.json" in shown
