@@ -1,9 +1,10 @@
 """What the network calls radiographs from elsewhere: the external validation.
 
 Reads the one zip or folder in `data/external` (<class>/<images>), `data/raw` (train/, whose copies
-are left out) and `models`. Writes `metrics/details/external.json` (how many images of each folder
-were called what, sensitivity and specificity by class, the greatest false-positive rate). With phantoms and nothing in `data/external` the set is made of phantoms, too;
-with other images and nothing there it says so and is done.
+are left out) and `models`. Writes `metrics/details/external.json`: how many images of each folder
+were called what, sensitivity and specificity by class, and the greatest false-positive rate. With
+phantoms and nothing in `data/external` the set is made of phantoms, too; with other images and
+nothing there it says so and is done.
 
 All intervals are Wilson's, which takes images for independent; copies within the external set are
 not looked for.
