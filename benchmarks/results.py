@@ -73,42 +73,39 @@ def best_baseline(runs: Sequence[Run]) -> str:
 def headline(runs: Sequence[Run]) -> dict[str, str]:
     """The column of the README's table for one protocol and kind of labels."""
     best = best_baseline(runs)
-    median = sorted(runs, key=lambda details: details["compare"]["pooled"]["accuracy"])[
-        len(runs) // 2
-    ]
+    median = median_run(runs)
     against = median["compare"]["baselines"][best]
-    t = resampled_t(runs, best)
     lines = {
-        "every radiograph once: network": over_seeds(
+        "every radiograph once": over_seeds(
             runs, lambda details: details["compare"]["pooled"]["accuracy"]
-        ),
-        "… median seed, 95 % interval": interval(median["compare"]["pooled"]),
-        "… best baseline": over_seeds(
+        )
+        + f" of {median['compare']['judged']}",
+        "best baseline": over_seeds(
             runs, lambda details: details["compare"]["baselines"][best]["accuracy"]
         )
         + f", {BASELINES[best]}",
-        "… difference, median seed": (
+        "difference, median seed": (
             f"{against['difference']:+.3f} [{against['difference_low']:+.3f}, "
             f"{against['difference_high']:+.3f}], {against['verdict']}"
         ),
-        "… difference, all folds and seeds": (
-            f"{t['difference']:+.3f} [{t['low']:+.3f}, {t['high']:+.3f}]"
-        ),
-        "test/: network": over_seeds(
-            runs, lambda details: details["evaluate"]["all_test"]["accuracy"]
-        )
-        + f" of {median['evaluate']['all_test']['images']}",
-        "test/ without leaks: network": over_seeds(
-            runs, lambda details: details["evaluate"]["leak_free"]["accuracy"]
-        )
-        + f" of {median['evaluate']['leak_free']['images']}",
     }
+    for name, words in (("all_test", "test/"), ("leak_free", "test/ without leaks")):
+        lines[words] = (
+            spread([details["evaluate"][name]["accuracy"] for details in runs])
+            + f" of {median['evaluate'][name]['images']}"
+        )
     for source, result in median["compare"]["by_source"].items():
         if len(result["classes"]) > 1:
             lines |= within(runs, source)
     if median["external"]["false_positive_rate"]:
         lines |= external(runs)
     return lines
+
+
+def median_run(runs: Sequence[Run]) -> Run:
+    """The run of median accuracy over every radiograph."""
+    ordered = sorted(runs, key=lambda details: details["compare"]["pooled"]["accuracy"])
+    return ordered[len(runs) // 2]
 
 
 def resampled_t(runs: Sequence[Run], baseline: str) -> dict[str, float]:
@@ -139,11 +136,10 @@ def within(runs: Sequence[Run], source: str) -> dict[str, str]:
             result["baselines"][name]["accuracy"] for result in results
         ),
     )
-    words = f"within {source} ({len(results[0]['classes'])} classes)"
     return {
-        f"{words}: network": spread([result["network"]["accuracy"] for result in results])
+        f"within {source}": spread([result["network"]["accuracy"] for result in results])
         + f" of {results[0]['network']['images']}",
-        f"{words}: best baseline": spread(
+        f"best baseline within {source}": spread(
             [result["baselines"][best]["accuracy"] for result in results]
         )
         + f", {BASELINES[best]}",
@@ -156,13 +152,14 @@ def external(runs: Sequence[Run]) -> dict[str, str]:
     name = statistics.mode(rate["class"] for rate in rates)
     called = [rate["called"] for rate in rates if rate["class"] == name]
     return {
-        f"external, not {name}, but called {name}": f"{min(called)} to {max(called)} of "
-        f"{rates[0]['images']}"
+        f"external, wrongly called {name}": (
+            f"{min(called)} to {max(called)} of {rates[0]['images']}"
+        )
     }
 
 
 def more(runs: Sequence[Run]) -> dict[str, str]:
-    """What the README leaves out: calibration, leaks by class, every baseline and more."""
+    """The column of docs/results.md: calibration, equal class weights, every baseline and more."""
     evaluations = [details["evaluate"] for details in runs]
     lines = {
         f"{words}, {when} temperature scaling": spread(
@@ -175,6 +172,17 @@ def more(runs: Sequence[Run]) -> dict[str, str]:
         lines[f"balanced accuracy, {words}"] = spread(
             [result[name]["macro_sensitivity"] for result in evaluations]
         )
+    lines["every radiograph once: median seed, 95 % interval"] = interval(
+        median_run(runs)["compare"]["pooled"]
+    )
+    best = best_baseline(runs)
+    t = resampled_t(runs, best)
+    lines["network minus best baseline: all folds and seeds"] = (
+        f"{t['difference']:+.3f} [{t['low']:+.3f}, {t['high']:+.3f}], p = {t['p']:.2g}"
+    )
+    lines["network minus best baseline: p (McNemar, Holm), by seed"] = ", ".join(
+        f"{details['compare']['baselines'][best]['p_holm']:.2g}" for details in runs
+    )
     lines["every radiograph once: log loss"] = over_seeds(
         runs, lambda details: details["compare"]["pooled"]["loss"]
     )
@@ -186,7 +194,7 @@ def more(runs: Sequence[Run]) -> dict[str, str]:
             [details["compare"]["baselines"][name]["accuracy"] for details in runs]
         )
     for name in evaluations[0]["by_label"]:
-        lines[f"test/, label {name} with its source".replace("unknown with", "unknown to")] = (
+        lines[f"test/, by label and source: {name}"] = (
             spread([result["by_label"][name]["accuracy"] for result in evaluations])
             + f" of {evaluations[0]['by_label'][name]['images']}"
         )
