@@ -43,7 +43,7 @@ Run = dict[str, Any]
 
 def spread(values: Sequence[float]) -> str:
     """Mean and range."""
-    return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+    return f"{statistics.mean(values):.3f} ({min(values):.3f}\N{EN DASH}{max(values):.3f})"
 
 
 def over_seeds(runs: Sequence[Run], value: Callable[[Run], float]) -> str:
