@@ -10,7 +10,7 @@ design effect of the groups leaves (Rao and Scott 1992).
 - Means over the classes: square-and-add of the classes' intervals (Zou and Donner 2008).
 - Log loss and Brier score: bootstrap over groups (Efron 1987).
 
-With fewer than about ten groups, or where a few hold most of the images, that is still too narrow.
+Where a few groups among many hold most of the images, that is still too narrow.
 """
 
 import warnings
@@ -43,20 +43,24 @@ def effective_number(values: np.ndarray, groups: np.ndarray) -> float:
     """How many independent images would tell the mean of `values` as well as these do.
 
     Their number over the design effect (Rao and Scott 1992): the variance of the mean, found from
-    the groups, over what it were if the images were independent; 1 or more. Where all values are
-    equal, and so tell nothing of how alike the images of a group are: the number of groups.
+    the groups, over what it were if the images were independent; 1 or more. A variance found from
+    few groups is itself uncertain, which counts as in Korn and Graubard (1998). Where all values
+    are equal, and so tell nothing of how alike the images of a group are: the number of groups.
 
     Args:
         values: float64 or bool, (n,).
         groups: int64, (n,).
     """
+    from scipy.stats import t
+
     _, group_of = np.unique(groups, return_inverse=True)
     residuals = values - values.mean()
     totals = np.bincount(group_of, residuals)
     if len(totals) == 1 or (values == values[0]).all():
         return float(len(totals))
     by_group, by_image = (len(part) * part.var(ddof=1) for part in (totals, residuals))
-    return float(len(values) / max(1.0, by_group / by_image))
+    far, near = t.ppf((1 + CONFIDENCE) / 2, [len(totals) - 1, len(values) - 1])
+    return float(len(values) / max(1.0, by_group / by_image) * (near / far) ** 2)
 
 
 def proportion_interval(right: np.ndarray, groups: np.ndarray) -> list[float]:
@@ -115,9 +119,8 @@ def macro_interval(
     """
     # no matrix product: the order in which BLAS adds, and so the last bit, is the machine's
     products = (influences[:, None] * influences).sum(axis=2)
-    norms = np.sqrt(np.diag(products))
-    norms[norms == 0] = 1  # no image moves the precision of a class that is never called
-    correlations = (products / np.outer(norms, norms)).clip(0)
+    norms = np.sqrt(np.outer(np.diag(products), np.diag(products)))
+    correlations = (products / (norms + np.finfo(np.float64).tiny)).clip(0)
     np.fill_diagonal(correlations, 1)
     below, above = (
         np.sqrt((correlations * np.outer(distance, distance)).sum()) / len(values)
