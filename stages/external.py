@@ -29,7 +29,6 @@ from stages.sources.settings import Download
 EXTERNAL = Path("data/external")
 RAW = Path("data/raw")
 DETAILS = Path("metrics/details/external.json")
-METRICS = Path("metrics/external.json")
 SCRATCH = Path(".dvc/tmp/external")
 """Where the set is unpacked; a folder that is always the same, so that a killed run's goes too."""
 OTHER = "other"
@@ -308,9 +307,7 @@ def main() -> None:
     provenance = metadata["provenance"]
     files.write_json(DETAILS, {"provenance": provenance, "set": label, **results})
     rate = results["false_positive_rate"]
-    numbers = {"fpr": round(rate["share"], 4)} if rate else {}
-    # a list, because `dvc metrics show` would make columns of anything else
-    files.write_json(METRICS, {"provenance": list(provenance.values()), **numbers})
+    files.write_metrics("external", provenance, {"fpr": rate["share"]} if rate else {})
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from stages.judging import scores
 from stages.learning import network
 from tests import made, made_processed
 
+METRICS = Path("metrics/external.json")
 CLASSES = list(made.CLASSES)
 GREY = {"Covid": 30, "Normal": 120, "Viral Pneumonia": 210}
 """The mean grey value that the network of these tests takes for a class."""
@@ -92,6 +93,9 @@ def test_how_many_of_each_folder_were_called_what(
     add("Covid-19", "Covid", "Covid", "Normal", seed=1000)
     add("No_findings", *["Covid"] * 4, "Normal", seed=2000)
     add("Pneumonia", "Covid", "Viral Pneumonia", seed=3000)
+    left_by_a_killed_run = external.SCRATCH / "No_findings/2000.png"
+    left_by_a_killed_run.parent.mkdir(parents=True)
+    left_by_a_killed_run.write_bytes(b"half")
     external.main()
     results = read(external.DETAILS)
     assert list(results) == [
@@ -122,7 +126,7 @@ def test_how_many_of_each_folder_were_called_what(
     interval = {"share": 5 / 7, "low": low, "high": high}
     rate = {"class": "Covid", "images": 7, "called": 5, **interval}
     assert results["false_positive_rate"] == rate
-    assert read(external.METRICS) == {"provenance": ["made for a test", "holdout"], "fpr": 0.7143}
+    assert read(METRICS) == {"provenance": ["made for a test", "holdout"], "fpr": 0.7143}
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         "Covid-19 (3 images, Covid): 2 called Covid (0.667 [0.208, 0.939])",
@@ -220,12 +224,12 @@ def test_a_zip_is_judged_like_a_folder_and_gives_the_same_bytes_again(project: P
         zipped.writestr("__MACOSX/._1000.png", b"junk")
     shutil.rmtree(external.EXTERNAL / "set")
     external.main()
-    before = [path.read_bytes() for path in (external.DETAILS, external.METRICS)]
+    before = [path.read_bytes() for path in (external.DETAILS, METRICS)]
     label = read(external.DETAILS)["set"]
     assert label.startswith("archive mine.zip (sha256 ")
     assert read(external.DETAILS) == results | {"set": label}
     external.main()
-    assert [path.read_bytes() for path in (external.DETAILS, external.METRICS)] == before
+    assert [path.read_bytes() for path in (external.DETAILS, METRICS)] == before
 
 
 def refusal() -> str:
@@ -300,7 +304,7 @@ def test_with_no_set_it_says_so_at_once_and_starts_no_tensorflow(project: Path) 
     assert (done.returncode, done.stderr) == (0, "")
     results = read(external.DETAILS)
     assert (results["set"], results["folders"], results["false_positive_rate"]) == (None, {}, None)
-    assert read(external.METRICS) == {"provenance": ["made for a test", "holdout"]}
+    assert read(METRICS) == {"provenance": ["made for a test", "holdout"]}
 
 
 def test_phantoms_come_with_an_external_set(project: Path) -> None:
