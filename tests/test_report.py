@@ -193,10 +193,11 @@ def test_classes_may_have_any_name(drawn: dict[str, Any]) -> None:
     names = ["_hidden", "$x^$", "a|b", "-" * 90, *"αβγδεζηθ"]
     run(metrics_files.make(names))
     [axes] = drawn["roc"].axes
-    legend = axes.get_legend()
+    [legend] = drawn["roc"].legends
     lines = [text.get_text() for text in legend.get_texts()]
     assert [line.split(":")[0].replace("\n", "") for line in lines] == [*names, "chance"]
-    assert legend.get_window_extent().x0 > axes.get_window_extent().x1  # beside, not on, the curves
+    assert legend.get_window_extent().y1 < axes.get_window_extent().y0  # below, not on, the curves
+    assert drawn["roc"].bbox.x0 < legend.get_window_extent().x0
     assert legend.get_window_extent().x1 < drawn["roc"].bbox.x1
     for path in report.CHARTS.iterdir():
         with Image.open(path) as image:

@@ -211,7 +211,7 @@ _environment.filters |= {
     "interval": interval,
     "listed": listed,
     "p_value": p_value,
-    "verbatim": lambda value: Markdown(escaped(str(value))),
+    "verbatim": lambda value: Markdown(escaped(str(value)) or "none"),
 }
 _environment.globals |= {
     "baseline_labels": BASELINES,

@@ -135,15 +135,15 @@ def draw_roc(results: Mapping[str, Any], folder: Path) -> None:
     """A curve per class, one against the rest."""
     what = "ROC by class on all test images"
     classes = results["evaluate"]["all_test"]["classes"]
-    inches = (6.4, 5.6)
-    legend: dict[str, Any] = {"loc": "lower right"}
-    if len(classes) > 6 or max(map(len, classes)) > 20:  # the legend would cover the curves
-        inches = (10.0, min(5.0 + 0.1 * len(classes), _MOST_INCHES))
-        legend = {"loc": "upper left", "bbox_to_anchor": (1.02, 1)}
+    labels = [
+        f"{textwrap.fill(name, 30)}: {card.interval(result, 'auroc')}"
+        for name, result in classes.items()
+    ] + ["chance"]
+    inches = (6.4, min(5.2 + 0.18 * len("\n".join(labels).split("\n")), _MOST_INCHES))
     with chart(folder / "roc.png", what, results, inches) as figure:
         axes = figure.subplots()
-        handles, labels = [], []
-        for number, (name, result) in enumerate(classes.items()):
+        handles = []
+        for number, name in enumerate(classes):
             points = [record for record in results["roc"] if record["class"] == name]
             handles += axes.plot(
                 [record["false_positive_rate"] for record in points],
@@ -152,13 +152,17 @@ def draw_roc(results: Mapping[str, Any], folder: Path) -> None:
                 linestyle=LINES[number % len(LINES)],
                 linewidth=2,
             )
-            labels.append(f"{textwrap.fill(name, 30)}: {card.interval(result, 'auroc')}")
         handles += axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-        labels.append("chance")
         axes.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal", xlim=(-0.02, 1.02))
         axes.grid(color="0.9")
         # given outright: matplotlib leaves out labels that begin with an underscore
-        axes.legend(handles, labels, title="class: AUROC [95 % interval]", fontsize=9, **legend)
+        figure.legend(
+            handles,
+            labels,
+            title="class: AUROC [95 % interval]",
+            fontsize=9,
+            loc="outside lower center",  # inside it would cover curves
+        )
 
 
 def draw_reliability(results: Mapping[str, Any], folder: Path) -> None:

@@ -292,7 +292,7 @@ def test_sentences_follow_the_numbers(
         f"no evidence that the network uses anything beyond what that baseline sees: "
         f"{card.SEES[compare['best']]}.": kind != "better",
         f"which sees {card.SEES[compare['best']]}, does not explain": kind == "better",
-        "belong to a patient who is in `train/` too": compare["judged"] < compare["radiographs"],
+        "belongs to patients who are in `train/` too": compare["judged"] < compare["radiographs"],
         "The 53 of these radiographs that are in `test/` alone were judged by the network that "
         "they helped to choose": protocol == "original",
         "labels contradict what the source says": records,
@@ -385,6 +385,22 @@ def test_only_sources_with_several_classes_are_judged_within() -> None:
     text = card.write(results, PARAMS)
     assert "share of largest class" not in text
     assert "No source has radiographs of two classes, so that nothing can be judged" in text
+
+
+def test_contradicting_labels_are_counted_over_both_splits() -> None:
+    results = metrics_files.make()
+    counts = {"agrees": 4, "contradicts": 0, "unknown": 2}
+    results["audit"]["records"]["labels"] = {
+        "train": counts | {"contradicts": 1},
+        "test": counts,
+    }
+    text = section(card.write(results, PARAMS), "In short")
+    assert "By the records, 1 of 13 labels contradicts what the source says" in text
+    assert "0 of them in `test/`." in text
+    results["audit"]["records"]["labels"]["test"] = counts | {"contradicts": 2}
+    text = section(card.write(results, PARAMS), "In short")
+    assert "By the records, 3 of 15 labels contradict what the source says" in text
+    assert "2 of them in `test/`." in text
 
 
 def test_of_many_contradicting_labels_the_first_are_listed() -> None:
