@@ -197,9 +197,10 @@ def candidates_among(prints: Sequence[Fingerprint], sets: Integers | None = None
         factors = random.integers(2**63, size=(2, 4), dtype=np.uint64) | np.uint64(1)
         key = _mixed(words, chosen[:_KEY_BITS], factors[0]) >> (64 - _KEY_BITS)
         order = _mixed(words, chosen[_KEY_BITS:], factors[1]) >> (64 - _ORDER_BITS)
-        # equals come in another order in each table: each has many different neighbours in all
+        # equals come in another order in each table, so that each has many neighbours in all
         shuffled = shuffle.permutation(len(entries))
-        number = np.argsort(shuffled).astype(np.uint64)  # the inverse
+        number = np.empty(len(entries), np.uint64)
+        number[shuffled] = np.arange(len(entries))
         table = key << (64 - _KEY_BITS) | order << (64 - _KEY_BITS - _ORDER_BITS) | number
         table.sort()
         bucket = table >> (64 - _KEY_BITS)
