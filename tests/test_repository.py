@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,12 @@ def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
         text = page.read_text(encoding="utf-8")
         for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_page_on_the_data_set_states_what_its_program_prints() -> None:
+    page = (PROJECT / "docs/dataset.md").read_text(encoding="utf-8")
+    program, stated = re.findall(r"```python\n(.*?)```.*?```text\n(.*?)```", page, re.DOTALL)[0]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert [line.rstrip() for line in done.stdout.splitlines()] == stated.splitlines()
