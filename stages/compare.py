@@ -308,7 +308,7 @@ def main() -> None:
         f"Best baseline, {best}: {scores.in_words(accuracies[best])}\n"
         f"Network minus {best}: {difference['difference']:+.3f} "
         f"[{difference['difference_low']:+.3f}, {difference['difference_high']:+.3f}], "
-        f"p = {difference['p_holm']:.3g} (McNemar, Holm): the network is {difference['verdict']}"
+        f"p = {difference['p_holm']:.3g} (McNemar, Holm): {difference['verdict']}"
     )
 
 

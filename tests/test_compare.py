@@ -284,7 +284,7 @@ def test_the_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].startswith("10 of 11 radiographs, each judged once: accuracy 0.900 [")
     assert "thumbnail: accuracy 0.600" in lines[1]
     assert lines[2].startswith("Network minus thumbnail: +0.300 [")
-    assert lines[2].endswith("p = 0.5 (McNemar, Holm): the network is not distinguishable")
+    assert lines[2].endswith("p = 0.5 (McNemar, Holm): not distinguishable")
 
 
 @pytest.mark.usefixtures("project")
