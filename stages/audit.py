@@ -257,6 +257,8 @@ def main() -> None:
     contact_sheet.write(CONTACT_SHEET, f"Near copies: {origin['data']}", near)
     files.write_csv(TABLE, COLUMNS, used)
     lines = in_words(details)
+    if table and not table.rows.keys() & set(names):
+        lines.append(f"no row names a file; expected paths such as {shown(names[0])}")
     pattern = settings.patient_pattern
     if pattern and not any(records.patient_in(name, pattern) for name in names):
         lines.append(

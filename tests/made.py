@@ -119,7 +119,8 @@ def write_params(folder: Path, **values: object) -> None:
     """Writes the project's params.yaml to `folder`, with other values for some unique keys."""
     text = (PROJECT / "params.yaml").read_text()
     for key, value in values.items():
-        text, count = re.subn(rf"(?m)^  {key}: \S+", f"  {key}: {value}", text)
+        line = f"  {key}: {value}".replace("\\", r"\\")
+        text, count = re.subn(rf"(?m)^  {key}: \S+", line, text)
         if count != 1:
             raise ValueError(f"params.yaml has the key {key} {count} times")
     (folder / "params.yaml").write_text(text)

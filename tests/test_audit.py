@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from stages import audit
-from stages.common import parallel
+from stages.common import files, parallel
 from stages.common.errors import InputError
-from stages.intake import contact_sheet, copies
+from stages.intake import contact_sheet, records
 from tests import made
 
 
@@ -21,6 +21,7 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     made.write_params(tmp_path)
     made.make_raw(tmp_path)
+    shutil.copy(made.PROJECT / records.KAGGLE, records.KAGGLE)
     return Path("data/raw")
 
 
@@ -99,6 +100,12 @@ def test_one_row_per_file(raw: Path) -> None:
         "height": "240",
         "sha256": hashlib.sha256(data).hexdigest(),
         "pixels_sha256": hashlib.sha256(b"300x240:" + pixels).hexdigest(),
+        "patient": "",
+        "source": "",
+        "finding": "",
+        "view": "",
+        "label": "unknown",
+        "radiograph": row["group"],
         "group": row["group"],
         "leaked": "no",
     }
@@ -112,12 +119,15 @@ def test_counts(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "train": dict.fromkeys(made.CLASSES, 6),
         "test": dict.fromkeys(made.CLASSES, 3),
     }
-    assert written["groups"] == 27
+    assert (written["radiographs"], written["groups"]) == (27, 27)
     assert written["unreadable"] == 0
     assert set(written["copies"].values()) == {0}
     assert written["copy_groups"] == []
     assert len({row["group"] for row in table()}) == 27
-    assert "27 images of 27 radiographs; 0 radiographs more than once" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "27 images (train 18, test 9) of 27 radiographs in 27 groups of copies or patients; "
+        "0 unreadable"
+    )
     assert audit.CONTACT_SHEET.is_file()
 
 
@@ -130,7 +140,8 @@ def test_copies_within_and_across_the_splits(raw: Path) -> None:
         image.convert("RGB").save(raw / "test/Viral Pneumonia/same.bmp")
     audit.main()
     written = details()
-    assert written["groups"] == 27
+    assert (written["radiographs"], written["groups"]) == (27, 27)
+    assert written["leaked_test_images"] == {"Covid": 1, "Normal": 0, "Viral Pneumonia": 0}
     assert written["copies"] == {
         "groups_with_copies": 4,
         "within_train": 2,
@@ -182,38 +193,171 @@ def test_the_same_bytes_whatever_the_number_of_threads(
     assert outputs[0] == outputs[1]
 
 
-def test_groups_and_leaks_from_pairs() -> None:
-    rows: list[dict[str, Any]] = [
-        {"path": str(number), "split": split, "class": name}
-        for number, (split, name) in enumerate(
-            [("test", "A"), ("test", "A"), ("test", "B"), ("train", "A"), ("train", "B")]
-        )
+# ------------------------------------------------------------------ records, patients, labels
+
+
+def write_records(raw: Path, findings: dict[str, str] | None = None) -> None:
+    """Writes data/raw/records.csv: two sources, and the class as finding but for some paths."""
+    paths = sorted(path.relative_to(raw).as_posix() for path in raw.glob("*/*/*"))
+    rows = [
+        {
+            "path": path,
+            "source": "north" if "Covid" in path else "south",
+            "finding": (findings or {}).get(path, path.split("/")[1].lower()),
+        }
+        for path in paths
     ]
-    pairs = [copies.Pair(0, 1, "near", 0.9), copies.Pair(1, 3, "bytes", 1.0)]
-    pairs.append(copies.Pair(0, 3, "pixels", 1.0))
-    audit.mark_copies(rows, pairs)
-    assert [row["leaked"] for row in rows] == ["yes", "yes", "no", "no", "no"]
-    assert [rows[n]["group"] == rows[0]["group"] for n in range(5)] == [
-        True,
-        True,
-        False,
-        True,
-        False,
-    ]
-    counts = audit.count_copies(rows, pairs)
-    assert counts["groups"] == 3
-    assert counts["copy_groups"] == [
-        {"group": 0, "kinds": ["bytes", "near", "pixels"], "files": ["0", "1", "3"]}
-    ]
-    assert counts["copies"] == {
-        "groups_with_copies": 1,
-        "within_train": 0,
-        "within_test": 0,
-        "across_splits": 1,
-        "identical_pairs": 1,
-        "contradicting_classes": 0,
-        "leaked_test_images": 2,
+    files.write_csv(raw / "records.csv", list(rows[0]), rows)
+
+
+def test_without_records_nothing_is_known(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    audit.main()
+    unknown = {"patient": "", "source": "", "finding": "", "view": "", "label": "unknown"}
+    assert all(row.items() >= unknown.items() for row in table())
+    written = details()
+    assert written["records"] is None
+    assert written["patients"] == {
+        "known": 0,
+        "patients": 0,
+        "in_both_splits": 0,
+        "leaked_test_images": 0,
     }
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "patients: unknown"
+    assert lines[4] == "records: none, so sources and what they say of the labels are unknown"
+    assert len(lines) == 5
+
+
+def test_records_that_came_with_the_images(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_records(raw, {"train/Covid/01.png": "SARS", "test/Covid/00.png": ""})
+    with (raw / "records.csv").open("a") as file:
+        file.write("train/Covid/00.png,west,Normal\ntrain/Covid/gone.png,west,Covid\n")
+    audit.main()
+    by_path = {row["path"]: row for row in table()}
+    assert by_path["train/Covid/01.png"]["label"] == "contradicts"
+    assert by_path["train/Covid/00.png"]["source"] == "north"
+    written = details()["records"]
+    assert written["table"] == "data/raw/records.csv"
+    assert [written[key] for key in ("rows", "rows_without_file", "double_rows")] == [29, 1, 1]
+    assert written["contradicting"] == [
+        {"file": "train/Covid/01.png", "class": "Covid", "source": "north", "finding": "SARS"}
+    ]
+    assert capsys.readouterr().out.splitlines()[4:] == [
+        "records: data/raw/records.csv, 29 rows, 1 double, 1 without a file; 0 files without a row",
+        "labels by their source: train/ 17 agree, 1 contradict, 0 unknown; "
+        "test/ 8 agree, 0 contradict, 1 unknown",
+        "filed as Covid, by their source: SARS 1",
+        "source north: Covid 9",
+        "source south: Normal 9, Viral Pneumonia 9",
+    ]
+
+
+def test_a_table_that_is_named_and_whose_paths_are_others(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_records(raw)
+    (tmp_path / "mine.csv").write_text("path,source\ndata/raw/train/Covid/00.png,x\n")
+    made.write_params(tmp_path, records="mine.csv")
+    audit.main()
+    written = details()["records"]
+    assert (written["table"], written["files_without_row"]) == ("mine.csv", 27)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "no row names a file; expected paths such as test/Covid/00.png"
+
+
+def test_radiographs_of_one_patient_leak_too(raw: Path, tmp_path: Path) -> None:
+    for split, number in (("train", "000"), ("train", "001"), ("test", "002")):
+        made.picture(int(number) + 900).save(raw / split / "Normal" / f"00012141_{number}.png")
+    shutil.copy(raw / "train/Covid/00.png", raw / "test/Covid/other.png")
+    made.write_params(tmp_path, patient_pattern=r"(?P<patient>\d{8})_\d{3}")
+    audit.main()
+    assert [row["path"] for row in table() if row["leaked"] == "yes"] == [
+        "test/Covid/other.png",
+        "test/Normal/00012141_002.png",
+    ]
+    written = details()
+    assert (written["radiographs"], written["groups"]) == (30, 28)
+    assert written["patients"] == {
+        "known": 3,
+        "patients": 1,
+        "in_both_splits": 1,
+        "leaked_test_images": 1,
+    }
+    assert written["leaked_test_images"] == {"Covid": 1, "Normal": 1, "Viral Pneumonia": 0}
+
+
+def test_a_pattern_that_finds_nobody_is_told(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made.write_params(tmp_path, patient_pattern=r"(?P<patient>\d{8})_\d{3}")
+    audit.main()
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        r"audit.patient_pattern = (?P<patient>\d{8})_\d{3} finds no patient in any of the "
+        "27 paths, such as test/Covid/00.png"
+    )
+
+
+def test_many_sources_and_long_names_fit_a_terminal(
+    raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = sorted(path.relative_to(raw).as_posix() for path in raw.glob("*/*/*"))
+    rows = [
+        {"path": path, "source": f"s{number:02d}", "finding": f"something {number:02d}"}
+        for number, path in enumerate(paths)
+    ]
+    files.write_csv(raw / "records.csv", list(rows[0]), rows)
+    audit.main()
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) < 120
+    assert output.splitlines()[-2:] == ["source s09: Covid 1", "and 17 more sources"]
+    assert len(details()["records"]["sources"]) == 27
+
+
+def test_verified_leaves_out_what_contradicts_or_is_unknown(raw: Path, tmp_path: Path) -> None:
+    shutil.copy(raw / "train/Covid/00.png", raw / "test/Covid/other.png")
+    write_records(raw, {"train/Covid/00.png": "SARS", "test/Normal/00.png": ""})
+    made.write_params(tmp_path, labels="verified")
+    audit.main()
+    rows = table()
+    assert len(rows) == 26
+    assert {row["label"] for row in rows} == {"agrees"}
+    assert {row["leaked"] for row in rows} == {"no"}
+    written = details()
+    assert written["images"]["train"]["Covid"] == 5
+    assert written["images"]["test"] == {"Covid": 4, "Normal": 2, "Viral Pneumonia": 3}
+    assert written["radiographs"] == 26
+    assert written["copy_groups"] == []
+    assert written["records"]["left_out"] == 2
+    assert written["records"]["labels"]["train"]["contradicts"] == 1
+
+
+def test_verified_with_too_few_images_left(raw: Path, tmp_path: Path) -> None:
+    write_records(raw, {"test/Normal/00.png": "flu", "test/Normal/01.png": ""})
+    made.write_params(tmp_path, labels="verified")
+    assert message() == (
+        "data/raw/test/Normal: found 1 images whose label agrees with the source by "
+        "data/raw/records.csv, expected at least 2. audit.labels = verified leaves out the others "
+        "(in all classes 1 contradict, 1 are unknown). Correct the table, or use all images with "
+        "`dvc exp run -S audit.labels=filed`."
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (None, "found no table"),
+        ("path,patient\n", "data/raw/records.csv has no column finding"),
+    ],
+)
+def test_verified_needs_findings(
+    raw: Path, tmp_path: Path, content: str | None, found: str
+) -> None:
+    if content:
+        (raw / "records.csv").write_text(content)
+    made.write_params(tmp_path, labels="verified")
+    text = message()
+    assert f"verified needs a table that says what the images show, but {found}. Bring" in text
+    assert text.endswith("or use all images with `dvc exp run -S audit.labels=filed`.")
 
 
 # ------------------------------------------------------------------------------ unreadable files
@@ -336,4 +480,4 @@ def test_as_a_program(raw: Path, tmp_path: Path) -> None:
         tmp_path, "audit", LC_ALL="POSIX", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0"
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("8 unreadable\n")
+    assert "; 8 unreadable\n" in done.stdout

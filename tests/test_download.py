@@ -1,3 +1,4 @@
+import csv
 import hashlib
 import json
 import re
@@ -98,6 +99,26 @@ def test_a_folder_is_copied_and_its_digest_tells_its_content() -> None:
 
 
 @pytest.mark.usefixtures("choose")
+@pytest.mark.parametrize("around", ["", "My set/"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_records_beside_the_splits_come_along_and_are_no_image(
+    around: str, zipped: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inside = {f"{around}{path}": data for path, data in IMAGES.items()}
+    inside[f"{around}records.csv"] = b"path\n"
+    if zipped:
+        write_zip(Path("data/archive/mine.zip"), inside)
+    else:
+        write_folder(Path("data/archive/mine"), inside)
+    download.main()
+    assert raw_images() == IMAGES
+    assert (download.RAW / "records.csv").read_bytes() == b"path\n"
+    assert provenance()["files"] == 8
+    printed = capsys.readouterr().out
+    assert printed.startswith("download: 8 files and records.csv in data/raw: ")
+
+
+@pytest.mark.usefixtures("choose")
 @pytest.mark.parametrize(
     ("images", "words"),
     [
@@ -168,6 +189,10 @@ def test_phantoms_are_the_same_bytes_twice(
     assert described["data"] == "SYNTHETIC PHANTOM (seed 7)"
     assert described["files"] == len(first) > 0
     assert {path.split("/")[0] for path in first} == {"train", "test"}
+    with (download.RAW / "records.csv").open(encoding="utf-8", newline="") as file:
+        records = csv.DictReader(file)
+        assert {row["path"] for row in records} == set(first)
+        assert records.fieldnames == ["path", "patient", "source", "finding", "view"]
     assert capsys.readouterr().out.endswith(": SYNTHETIC PHANTOM (seed 7)\n")
     download.main()
     assert raw_images() == first

@@ -271,6 +271,27 @@ def test_what_yaml_readers_read_differently(tmp_path: Path, written: str, expect
             "audit.unreadable: found 'ignore', expected 'fail' or 'quarantine'",
         ),
         (
+            "audit",
+            "labels",
+            "checked",
+            "audit.labels: found 'checked', expected 'filed' or 'verified'",
+        ),
+        ("audit", "records", 1, "audit.records: found 1, expected a valid string"),
+        (
+            "audit",
+            "patient_pattern",
+            r"(\d+",
+            r"audit.patient_pattern: found '(\\d+', expected a regular expression with a group "
+            "(?P<patient>...), or nothing (missing ), unterminated subpattern at position 0)",
+        ),
+        (
+            "audit",
+            "patient_pattern",
+            "(?P<person>.)",
+            "audit.patient_pattern: found '(?P<person>.)', expected a regular expression with a "
+            "group (?P<patient>...), or nothing",
+        ),
+        (
             "preprocess",
             "validation_share",
             0.9,
@@ -345,7 +366,7 @@ def test_a_file_without_groups(tmp_path: Path, content: str) -> None:
 
 def test_a_group_that_is_no_group() -> None:
     values: dict[str, Any] = {**VALUES, "audit": [1]}
-    assert message(values) == "audit: found [1], expected the keys unreadable"
+    assert message(values) == "audit: found [1], expected the keys " + ", ".join(VALUES["audit"])
 
 
 def test_an_unknown_group() -> None:
@@ -428,6 +449,9 @@ def test_a_merged_group_may_override_its_keys(tmp_path: Path) -> None:
 @example(("train", "learning_rate"), "9" * 5000)
 @example(("train", "learning_rate"), float("nan"))
 @example(("crossvalidate", "seeds"), [1, 2, 3, 4])
+@example(("audit", "patient_pattern"), "(?P<patient>x){9999999999}")
+@example(("audit", "patient_pattern"), "(?P<patient>{y})[a]")
+@example(("audit", "patient_pattern"), "(?P<a\n>x)")
 def test_any_value_is_held_or_refused_by_name(place: tuple[str, str], value: object) -> None:
     group, key = place
     try:
@@ -518,6 +542,11 @@ def test_a_fraction_is_bounded(name: str) -> None:
     inside, outside = RANGES[name]
     assert [accepts(name, value) for value in inside] == [True, True]
     assert [accepts(name, value) for value in outside] == [False, False]
+
+
+def test_a_pattern_with_the_group_of_a_patient_is_held() -> None:
+    for pattern in ("", r"(?P<patient>\d{8})_\d{3}", "(?P<patient>a)|(?P<other>b)"):
+        assert accepts("audit.patient_pattern", pattern)
 
 
 def test_the_number_of_seeds_is_bounded() -> None:

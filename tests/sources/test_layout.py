@@ -12,6 +12,13 @@ def test_layout_keeps_files_and_drops_one_enclosing_folder() -> None:
     assert layout.arrange(inside, "x.zip") == {f"My set/{name}": name for name in GOOD}
 
 
+def test_a_table_of_records_may_stand_beside_the_splits() -> None:
+    names = ["records.csv", *GOOD]
+    assert layout.arrange(names, "x.zip") == {name: name for name in names}
+    inside = ["My set/", *(f"My set/{name}" for name in names)]
+    assert layout.arrange(inside, "x.zip") == {f"My set/{name}": name for name in names}
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [
@@ -23,6 +30,13 @@ def test_layout_keeps_files_and_drops_one_enclosing_folder() -> None:
         (["a/b/train/A/1.png"], "found 'b'"),
         ([*GOOD, "val/A/1.png"], "found 'test', 'train', 'val'"),
         ([*(f"set/{name}" for name in GOOD), "LICENSE"], "found 'LICENSE', 'set'"),
+        ([*(f"set/{name}" for name in GOOD), "records.csv"], "found 'records.csv', 'set'"),
+        ([*GOOD, "records.csv/x"], "found 'records.csv', 'test', 'train'"),
+        ([*GOOD, "records.csv/"], "found 'records.csv', 'test', 'train'"),
+        ([*GOOD, "Records.csv"], "beside them but records.csv; found 'Records.csv', 'test'"),
+        (["records.csv"], "found 'records.csv'"),
+        (["train", *GOOD[2:]], "another level:\n  train\n"),
+        ([*GOOD, "train/records.csv"], "another level:\n  train/records.csv\n"),
         ([*GOOD, "train/stray.png"], "another level:\n  train/stray.png\n"),
         ([*GOOD, "train/A/deep/1.png"], "another level:\n  train/A/deep/1.png\n"),
         ([*GOOD, *(f"train/{n:02}.png" for n in range(25))], "\n  and 5 more\n"),
