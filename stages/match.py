@@ -153,7 +153,7 @@ def match(folder: Path, as_json: bool) -> None:
     given = params.load(Audit).records
     known = records.find(given, RAW, [path.relative_to(RAW).as_posix() for path in raw])
     ours, our_prints, faults = matching.prints(raw, str(RAW))
-    theirs, their_prints, their_faults = matching.prints(others, shown(folder.name))
+    theirs, their_prints, their_faults = matching.prints(others, shown(folder))
     for fault in faults + their_faults:
         print(f"match: {fault}", file=sys.stderr)
     if not ours or not theirs:

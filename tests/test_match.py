@@ -164,12 +164,11 @@ def test_a_folder_is_matched_as_a_person_would(project: Path, run: Run) -> None:
     assert "not which of them came first" in done.stdout
 
 
-def test_every_file_is_in_the_json(project: Path, run: Run) -> None:
+def test_every_file_is_in_the_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "data/raw/records.csv").unlink()
     (project / "data/kaggle-records.csv").write_text(COLUMNS)
-    done = run("--json", "others")
-    assert (done.returncode, done.stderr) == (0, "")
-    records = [json.loads(line) for line in done.stdout.splitlines()]
+    match.match(Path("others"), as_json=True)
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [record["file"] for record in records] == sorted(record["file"] for record in records)
     assert [record["found"] for record in records].count("new") == 4
     assert len(records) == 8

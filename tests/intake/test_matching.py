@@ -14,7 +14,7 @@ from stages.intake import copies, matching
 from stages.intake.matching import Match, Prints
 from stages.sources import phantom
 
-COUNT = 8
+COUNT = 6
 
 
 def radiograph(number: int) -> Image.Image:
@@ -93,9 +93,9 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 @pytest.mark.parametrize("kind", CHANGES)
 def test_a_changed_radiograph_matches_its_original_alone(kind, originals, ours, tmp_path):
-    theirs = prints_of(tmp_path, [CHANGES[kind](image) for image in originals[:4]])
+    theirs = prints_of(tmp_path, [CHANGES[kind](image) for image in originals[:3]])
     found = matching.matches(ours, theirs)
-    assert pairs(found) == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    assert pairs(found) == [(0, 0), (1, 1), (2, 2)]
     assert all(copies.SIMILAR <= match.similarity <= 1 for match in found)
     assert pairs(matching.matches(theirs, ours)) == pairs(found)
 
@@ -143,10 +143,10 @@ def test_copies_within_a_set_do_not_keep_any_from_being_found(ours):
             replace(each, fine=each.fine + random.integers(-3, 4, each.fine.shape, np.int8))
             for each in ours[3]
         )
-        for _ in range(60)
+        for _ in range(40)
     ]
-    assert pairs(matching.matches(ours, frames)) == [(3, number) for number in range(60)]
-    assert pairs(matching.matches(frames, ours)) == [(number, 3) for number in range(60)]
+    assert pairs(matching.matches(ours, frames)) == [(3, number) for number in range(40)]
+    assert pairs(matching.matches(frames, ours)) == [(number, 3) for number in range(40)]
 
 
 def test_no_picture_is_compared_within_its_own_set(ours, monkeypatch):
