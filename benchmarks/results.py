@@ -31,7 +31,7 @@ PROTOCOLS = {
     "`holdout`": {"preprocess.validation": "holdout", "train.weights": "best"},
     "`original`": {"preprocess.validation": "original", "train.weights": "last"},
 }
-LABELS = {"filed": "as filed", "verified": "verified"}
+LABELS = ("filed", "verified")
 CALIBRATION = {
     "expected_calibration_error": "expected calibration error",
     "brier": "Brier score",
@@ -80,10 +80,9 @@ def headline(runs: Sequence[Run]) -> dict[str, str]:
             runs, lambda details: details["compare"]["pooled"]["accuracy"]
         )
         + f" of {median['compare']['judged']}",
-        "best baseline": over_seeds(
+        f"best baseline, {BASELINES[best]}": over_seeds(
             runs, lambda details: details["compare"]["baselines"][best]["accuracy"]
-        )
-        + f", {BASELINES[best]}",
+        ),
         "difference, median seed": (
             f"{against['difference']:+.3f} [{against['difference_low']:+.3f}, "
             f"{against['difference_high']:+.3f}], {against['verdict']}"
@@ -139,10 +138,9 @@ def within(runs: Sequence[Run], source: str) -> dict[str, str]:
     return {
         f"within {source}": spread([result["network"]["accuracy"] for result in results])
         + f" of {results[0]['network']['images']}",
-        f"best baseline within {source}": spread(
+        f"best baseline within {source}, {BASELINES[best]}": spread(
             [result["baselines"][best]["accuracy"] for result in results]
-        )
-        + f", {BASELINES[best]}",
+        ),
     }
 
 
@@ -153,7 +151,7 @@ def external(runs: Sequence[Run]) -> dict[str, str]:
     called = [rate["called"] for rate in rates if rate["class"] == name]
     return {
         f"external, wrongly called {name}": (
-            f"{min(called)} to {max(called)} of {rates[0]['images']}"
+            f"{min(called)}\N{EN DASH}{max(called)} of {rates[0]['images']:,}"
         )
     }
 
@@ -237,9 +235,9 @@ def main() -> None:
         tqdm(total=4 * len(chosen.seeds), unit="run", disable=None) as bar,
     ):
         here = project(Path(scratch), archive, {"crossvalidate.folds": FOLDS}, outside)
-        for labels, label_words in LABELS.items():
+        for labels in LABELS:
             for protocol, settings in PROTOCOLS.items():
-                runs = collected.setdefault(f"{protocol}, labels {label_words}", [])
+                runs = collected.setdefault(f"{protocol}, {labels}", [])
                 for seed in chosen.seeds:
                     seeds = {
                         "preprocess.seed": seed,
