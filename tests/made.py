@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -116,7 +117,10 @@ def make_raw(
 
 
 def write_params(folder: Path, **values: object) -> None:
-    """Writes the project's params.yaml to `folder`, with other values for some unique keys."""
+    """Writes the project's params.yaml to `folder`, with other values for some unique keys.
+
+    And the table of records that it names.
+    """
     text = (PROJECT / "params.yaml").read_text()
     for key, value in values.items():
         line = f"  {key}: {value}".replace("\\", r"\\")
@@ -124,6 +128,8 @@ def write_params(folder: Path, **values: object) -> None:
         if count != 1:
             raise ValueError(f"params.yaml has the key {key} {count} times")
     (folder / "params.yaml").write_text(text)
+    (folder / "data").mkdir(exist_ok=True)
+    shutil.copy(PROJECT / "data/kaggle-records.csv", folder / "data")
 
 
 def run_stage(
