@@ -292,19 +292,19 @@ def main() -> None:
             phantoms=origin["source"] == "phantom",
         )
         if fetched is None:
-            print(
+            lines = [
                 f"no external set: to have one, put a zip or a folder that holds <class>/<images> "
                 f"into {EXTERNAL}; see {EXTERNAL}/README.md"
-            )
+            ]
         else:
             label, shows = fetched
             results, faults = validate(sorted(SCRATCH.glob("*/*")), shows, metadata)
-            if faults:
-                print(f"can't be read, left out:\n{listed(faults)}")
-            print("\n".join(in_words(results)))
+            lines = [f"can't be read, left out:\n{listed(faults)}"] if faults else []
+            lines += in_words(results)
     finally:
         files.remove(SCRATCH)
     files.write_json(DETAILS, {"provenance": metadata["provenance"], "set": label, **results})
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
