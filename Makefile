@@ -30,8 +30,8 @@ setup: .venv/installed .dvc/config.local ## set up alone, to `dvc pull` what a c
 test: .venv/installed-dev lint ## set up, then run every check and every test
 	$(python) -m pytest -n 2 --dist loadfile
 
-test-fast: .venv/installed-dev ## the tests without TensorFlow and without whole pipelines
-	$(python) -m pytest -n 2 --dist worksteal -m "not tensorflow and not pipeline"
+test-fast: .venv/installed-dev ## the tests without TensorFlow, whole pipelines or a browser
+	$(python) -m pytest -n 2 --dist worksteal -m "not tensorflow and not pipeline and not browser"
 
 lint: .venv/installed-dev ## style and types
 	$(python) -m ruff check .
