@@ -4,13 +4,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 python := .venv/bin/python
 pip := $(python) -m pip install --disable-pip-version-check --require-hashes
 .DEFAULT_GOAL := help
-.PHONY: help repro setup test test-fast lint format bench verify torture mutate audit-deps lock
+.PHONY: help repro setup look serve test test-fast lint format bench verify torture mutate audit-deps lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; \
 	do printf '  make %-12s %s\n' "$$name" "$$what"; done
 
-repro: .venv/installed .dvc/config.local ## set up, then run the pipeline (dvc repro)
+repro: .dvc/config.local ## set up, then run the pipeline (dvc repro)
 	@$(python) -m stages.repair
 	dvc repro
 	@echo
@@ -21,11 +21,22 @@ repro: .venv/installed .dvc/config.local ## set up, then run the pipeline (dvc r
 	@echo "  . .venv/bin/activate"
 	@echo "and for example:"
 	@echo "  dvc metrics show          the headline numbers"
+	@echo "  make look                 all that was found out, as a page"
+	@echo "  make serve                a page to drop images on"
 	@echo "  dvc plots show            every chart, as a page"
 	@echo "  dvc exp run -S train.learning_rate=0.001    an experiment       (needs git)"
 	@echo "  dvc metrics diff; dvc plots diff            what it changed     (need git)"
 
-setup: .venv/installed .dvc/config.local ## set up alone, to `dvc pull` what a colleague has run
+setup: .dvc/config.local ## set up alone, to `dvc pull` what a colleague has run
+
+look: ## open the report of the last run, metrics/report.html
+	@test -f metrics/report.html || { \
+	  echo "metrics/report.html is not there. make repro writes it, or dvc pull fetches it."; exit 1; }
+	@$(PYTHON) -c 'import pathlib, webbrowser; page = pathlib.Path("metrics/report.html").resolve(); \
+	  print(page, flush=True); webbrowser.open(page.as_uri())'
+
+serve: .venv/installed ## start a page at 127.0.0.1 that judges images dropped on it
+	@$(python) -m stages.serve
 
 test: .venv/installed-dev lint ## set up, then run every check and every test
 	$(python) -m pytest -n 2 --dist loadfile
@@ -80,10 +91,18 @@ lock: .venv/installed-dev ## pin anew what pyproject.toml allows (network)
 	$(pip) -r requirements-dev.txt
 	@touch $@ .venv/installed
 
-# A copy without git (a downloaded zip): DVC has to be told, and some commands can't work.
-.dvc/config.local: .venv/installed
+# The page that `dvc plots` fills, with the scripts in it that DVC's own page loads from the network.
+# DVC takes the path of a file that is gone for the page itself; this one has in it what a page needs,
+# so that the charts are drawn even then, with scripts from the network.
+charts := .venv/charts.html{scripts}{plot_divs}
+$(charts): .dvc/plots/page.html stages/charts_page.py .venv/installed
+	@$(python) -m stages.charts_page '$@'
+
+# What DVC is to know of this copy alone. One without git (a downloaded zip) lacks some commands.
+.dvc/config.local: $(charts)
 	@if ! git rev-parse --git-dir >/dev/null 2>&1; then \
 	  dvc config --local core.no_scm true; \
 	  echo "This copy has no git history: dvc metrics diff, dvc plots diff and dvc exp need it."; \
 	  echo "For these: git init && git add . && git commit -m start && dvc config --local --unset core.no_scm"; \
-	fi; touch $@
+	fi
+	@dvc config --local plots.html_template '../$(charts)'
