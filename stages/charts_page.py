@@ -19,7 +19,8 @@ TEMPLATE = Path(".dvc/plots/page.html")
 
 def page(template: str) -> str:
     """The template with Vega, Vega-Lite and Vega-Embed in the place of DVC's `{scripts}`."""
-    return template.replace("{scripts}", f"<script>{vl_convert.javascript_bundle()}</script>")
+    scripts = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")
+    return template.replace("{scripts}", f"<script>{scripts}</script>")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """What must never be in the repository, and what must always be."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +126,43 @@ def test_the_page_on_the_data_set_states_what_its_program_prints() -> None:
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert [line.rstrip() for line in done.stdout.splitlines()] == stated.splitlines()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A folder with the Makefile in it; beside it a browser that notes what it is given."""
+    folder = tmp_path / "a copy, 100 %"
+    folder.mkdir()
+    shutil.copyfile(PROJECT / "Makefile", folder / "Makefile")
+    (tmp_path / "browser").write_text(f'#!/bin/sh\necho "$1" >>"{tmp_path}/opened"\n')
+    (tmp_path / "browser").chmod(0o755)
+    return folder
+
+
+def look(copy: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "look", f"PYTHON={sys.executable}"],
+        cwd=copy,
+        env={"PATH": "/usr/bin:/bin", "BROWSER": str(copy.parent / "browser")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_make_look_opens_the_report(copy: Path) -> None:
+    (copy / "metrics").mkdir()
+    page = copy / "metrics/report.html"
+    page.write_text("<!DOCTYPE html>", encoding="utf-8")
+    done = look(copy)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{page}\n", "")
+    assert (copy.parent / "opened").read_text() == f"{page.as_uri()}\n"
+
+
+def test_make_look_says_what_makes_the_report(copy: Path) -> None:
+    done = look(copy)
+    assert done.returncode == 2
+    assert done.stdout == (
+        "metrics/report.html is not there. make repro writes it, or dvc pull fetches it.\n"
+    )
+    assert not (copy.parent / "opened").exists()

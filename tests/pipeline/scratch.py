@@ -84,6 +84,17 @@ class Scratch:
         return Scratch(folder, Path(self.environment["HOME"]))
 
 
+def make_venv(folder: Path) -> None:
+    """Makes a .venv that stands for the one which `make` would install."""
+    programs = folder / ".venv/bin"
+    programs.mkdir(parents=True)
+    (programs / "dvc").symlink_to(Path(sys.executable).parent / "dvc")
+    # no link: Python would look for its packages beside that
+    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (programs / "python").chmod(0o755)
+    (folder / ".venv/installed").touch()  # last, so that it is newer than what it is made from
+
+
 def stages_run(output: str) -> list[str]:
     """The stages that `dvc repro` ran, in order."""
     return re.findall(r"Running stage '([^']+)'", output)

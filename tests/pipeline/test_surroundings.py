@@ -29,15 +29,7 @@ def test_a_copy_without_git_runs_and_says_what_needs_git(
     copy = finished.copy(tmp_path / "downloaded")
     for path in (".git", ".venv"):
         subprocess.run(["rm", "-rf", path], cwd=copy.folder, check=True)
-    # the environment of these tests stands for the one that `make repro` would install
-    environment = copy.folder / ".venv"
-    (environment / "bin").mkdir(parents=True)
-    for name in ("installed", "bin/python"):
-        (environment / name).touch()
-    (environment / "bin/dvc").symlink_to(Path(sys.executable).parent / "dvc")
-    # no link: Python would look for its packages beside that
-    (environment / "bin/python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (environment / "bin/python").chmod(0o755)
+    scratch.make_venv(copy.folder)
     output = copy.run("make", "repro")
     assert "This copy has no git history: dvc metrics diff, dvc plots diff and dvc exp" in output
     assert "Data and pipelines are up to date." in output
