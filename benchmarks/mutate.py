@@ -44,6 +44,7 @@ PARAMS = ["tests/common/test_params.py"]
 TESTS = {
     "stages/judging/baselines.py": ["tests/judging/test_baselines.py"],
     "stages/judging/calibration.py": ["tests/judging/test_calibration.py"],
+    "stages/judging/comparison.py": ["tests/judging/test_comparison.py"],
     "stages/judging/drawing.py": ["tests/judging/test_drawing.py"],
     "stages/judging/gradcam.py": ["tests/judging/test_gradcam.py"],
     "stages/judging/scores.py": ["tests/judging/test_scores.py", "tests/test_evaluate.py"],
@@ -54,8 +55,13 @@ TESTS = {
     "stages/learning/splits.py": ["tests/learning/test_splits.py"],
     "stages/learning/temperature.py": ["tests/learning/test_temperature.py"],
     "stages/intake/copies.py": ["tests/intake/test_copies.py"],
+    "stages/intake/groups.py": ["tests/intake/test_groups.py", "tests/test_audit.py"],
+    "stages/intake/matching.py": ["tests/intake/test_matching.py"],
+    "stages/intake/records.py": ["tests/intake/test_records.py", "tests/test_audit.py"],
     "stages/sources/layout.py": ["tests/sources/test_layout.py", "tests/sources/test_archive.py"],
     "stages/common/params.py": PARAMS,
+    "stages/compare.py": ["tests/test_compare.py"],
+    "stages/external.py": ["tests/test_external.py"],
 }
 NEED_TENSORFLOW = {"stages/judging/gradcam.py", "stages/learning/network.py"}
 OTHER_COMPARISON: dict[type[ast.cmpop], type[ast.cmpop]] = {

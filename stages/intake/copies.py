@@ -358,7 +358,9 @@ def similarities(prints: Sequence[Fingerprint], candidates: Candidates, label: s
     """Similarity of all candidates, (n,) from 0 to 1; 0 if unlike at the coarse size."""
     numbers = np.arange(len(candidates.first))
     batches = [numbers[begin : begin + _BATCH] for begin in range(0, len(numbers), _BATCH)]
-    results = parallel.each(lambda batch: _similarities(prints, candidates, batch), batches, label)
+    results = parallel.each(
+        lambda batch: _similarities(prints, candidates, batch), batches, label, unit="batch"
+    )
     return np.concatenate([np.empty(0, np.float32), *results])
 
 
