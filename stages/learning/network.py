@@ -6,6 +6,7 @@ TensorFlow is imported inside the functions, so that importing this module stays
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -215,6 +216,13 @@ def probabilities(network: Any, pixels: np.ndarray) -> np.ndarray:
     return np.asarray(result / result.sum(axis=1, keepdims=True))  # to more places than float32 has
 
 
+def _bare(network: Any) -> Any:
+    """A new network with the same weights, without a trace of how they came about."""
+    bare = build(network.output_shape[-1])
+    bare.set_weights(network.get_weights())
+    return bare
+
+
 def save(network: Any, target: Path) -> None:
     """Saves as .keras, atomically and with the same bytes for the same network.
 
@@ -226,11 +234,9 @@ def save(network: Any, target: Path) -> None:
         record.pop("shared_object_id", None)
         return record | {"date_saved": _DATE} if "date_saved" in record else record
 
-    bare = build(network.output_shape[-1])
-    bare.set_weights(network.get_weights())
     with files.atomic_write(target) as partial, tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "plain.keras"
-        bare.save(plain)
+        _bare(network).save(plain)
         with zipfile.ZipFile(plain) as source, zipfile.ZipFile(partial, "w") as normal:
             for name in sorted(source.namelist()):
                 content = source.read(name)
@@ -238,6 +244,28 @@ def save(network: Any, target: Path) -> None:
                     value = json.loads(content, object_hook=without_time_or_numbers)
                     content = json.dumps(value).encode()
                 normal.writestr(zipfile.ZipInfo(name, _ZIP_TIME), content)
+
+
+def export(network: Any, target: Path) -> None:
+    """Writes the network as LiteRT, atomically and with the same bytes for the same network.
+
+    float32, built-in operations only. Takes `image`, float32, (n, SIZE, SIZE, 3), 0 to 255; gives
+    `probabilities`, (n, classes), and `activations`, those of the last convolution, (n, rows,
+    columns, channels). `stages.learning.classifier` runs it.
+    """
+    import keras
+    import tensorflow
+
+    bare = _bare(network)
+    outputs = {
+        "probabilities": bare.outputs[0],
+        "activations": bare.get_layer(LAST_CONVOLUTION).output,
+    }
+    # named, because Keras numbers what has no name, and the name is in the file
+    both = keras.Model(bare.inputs[0], outputs, name="classifier")
+    converter = tensorflow.lite.TFLiteConverter.from_keras_model(both)
+    with files.atomic_write(target) as partial, contextlib.redirect_stdout(io.StringIO()):
+        partial.write_bytes(converter.convert())
 
 
 def load(path: Path = MODEL) -> Any:
