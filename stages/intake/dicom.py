@@ -198,7 +198,7 @@ def _stored_values(file: BinaryIO, header: Dataset, representation: str | None) 
         ).stdout
         bits = 8 * len(data) // (rows * columns)
     values = np.frombuffer(data, f"<u{bits // 8}", rows * columns).reshape(rows, columns)
-    used: np.ndarray = values & values.dtype.type(2**header.BitsStored - 1)
+    used: np.ndarray = values & np.array(2**header.BitsStored - 1).astype(values.dtype)
     return used
 
 

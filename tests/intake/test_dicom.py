@@ -59,10 +59,10 @@ def spread(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def test_eight_bits_are_shown_as_they_are() -> None:
-    data = made_dicom.picture(GREY)
-    picture, facts = decode.decode(io.BytesIO(data))
+    dark = GREY // 3 + 9
+    picture, facts = decode.decode(io.BytesIO(made_dicom.picture(dark)))
     assert facts == Facts("DICOM", "MONOCHROME2;8", 96, 80)
-    assert (np.asarray(picture) == GREY).all()
+    assert (np.asarray(picture) == dark).all()
 
 
 def test_monochrome1_is_turned_about_once_and_by_its_name_alone() -> None:
@@ -331,10 +331,10 @@ def test_twelve_bits_of_jpeg() -> None:
 
 def test_the_bits_of_a_compressed_frame_are_its_own() -> None:
     """Headers of compressed files often state other numbers."""
-    for claimed, pixels, bits in ((16, TWELVE, 12), (12, TWELVE, 16)):
-        for syntax in made_dicom.LOSSLESS:
+    for claimed, pixels, bits in ((16, TWELVE, 12), (12, TWELVE, 16), (12, GREY, 8)):
+        for syntax in set(made_dicom.LOSSLESS) - {uid.RLELossless}:
             header = dcmread(io.BytesIO(made_dicom.picture(pixels, bits, syntax=syntax)))
-            header.BitsStored, header.HighBit = claimed, claimed - 1
+            header.BitsAllocated, header.BitsStored, header.HighBit = 16, claimed, claimed - 1
             found = shown(made_dicom.written(header, syntax))
             assert (found == spread(pixels, pixels.min(), pixels.max())).all()
 
@@ -418,7 +418,8 @@ def test_a_file_that_is_cut_short(syntax: str) -> None:
 @pytest.mark.parametrize("syntax", made_dicom.LOSSLESS)
 def test_a_frame_of_another_size_than_its_header_says(syntax: str) -> None:
     header = dcmread(io.BytesIO(made_dicom.picture(TWELVE, 12, syntax=syntax)))
-    header.Rows, header.Columns = 160, 96
+    assert (header.Rows, header.Columns) == (80, 96)
+    header.Rows, header.Columns = (160, 96) if syntax == uid.RLELossless else (96, 80)
     assert reason(made_dicom.written(header, syntax)) == DAMAGED
 
 
@@ -461,7 +462,7 @@ def test_the_decoder_has_limits() -> None:
         [sys.executable, "-c", spin], cwd=made.PROJECT, capture_output=True, text=True, check=True
     )
     seconds, memory, core = map(int, done.stdout.split())
-    assert (seconds, core) == (5, 0)
+    assert (seconds, core) == (3, 0)
     assert memory == 1 << 30 or sys.platform != "linux"
 
 
@@ -649,7 +650,9 @@ def test_a_program_tells_nothing_of_files_that_it_refuses(tmp_path: Path) -> Non
             (archive / split / name).mkdir(parents=True)
             for number in range(3):
                 pixels = np.asarray(made.picture(next(seeds)))
-                (archive / split / name / f"{number}").write_bytes(made_dicom.secretive(pixels))
+                # makes pydicom warn
+                data = made_dicom.secretive(pixels, SpecificCharacterSet="Watson^John")
+                (archive / split / name / f"{number}").write_bytes(data)
     refused = {
         "modality.dcm": made_dicom.secretive(GREY, Modality="MR"),
         "burned-in.dcm": made_dicom.secretive(GREY, BurnedInAnnotation="YES"),
