@@ -226,6 +226,19 @@ def test_entries_of_eight_bits_stand_alone_in_a_word_or_in_pairs(words: bool) ->
     ).all()
 
 
+@pytest.mark.parametrize("bits", [0, 17])
+def test_a_lut_of_bits_that_there_are_not(bits: int) -> None:
+    table = made_dicom.lut([0, 1], 0, bits)
+    assert reason(made_dicom.picture(GREY, VOILUTSequence=table)) == DAMAGED
+    assert reason(made_dicom.picture(GREY, ModalityLUTSequence=table)) == DAMAGED
+
+
+def test_a_lut_that_is_cut_short() -> None:
+    table = made_dicom.lut([0, 1, 2, 3], 0, 12)
+    table[0].LUTDescriptor = [9, 0, 12]
+    assert reason(made_dicom.picture(GREY, VOILUTSequence=table)) == DAMAGED
+
+
 def test_a_lut_of_all_values() -> None:
     table = Dataset()
     table.add_new("LUTDescriptor", "US", [0, 0, 16])  # which stands for 65,536
@@ -503,7 +516,16 @@ WRONG: dict[str, dict[str, Any]] = {
     "a look-up table": {"VOILUTSequence": made_dicom.lut([1, 2], 0, 55)},
     "a function": {"VOILUTFunction": "Mueller^Erika"},
     "padding": {"PixelData": bytes(20_000)},
+    "rows": {},
+    "bits": {},
+    "the highest bit": {},
 }
+ALTERED = {
+    "rows": b"\x28\x00\x10\x00US\x02\x00\x50\x00",
+    "bits": b"\x28\x00\x00\x01US\x02\x00\x08\x00",
+    "the highest bit": b"\x28\x00\x02\x01US\x02\x00\x07\x00",
+}
+"""Numbers, as they stand in the file."""
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -513,8 +535,12 @@ def test_no_error_warning_or_log_tells_what_stands_in_a_file(
     with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.DEBUG):
         warnings.simplefilter("ignore")
         data = made_dicom.secretive(GREY, **WRONG[wrong])
-    # numbers that pydicom would not write
+    # what pydicom would not write
     data = data.replace(b"1.23456789012", b"Mueller^Erika").replace(b"1000000001", b"KH4711-081")
+    if wrong in ALTERED:
+        assert data.count(ALTERED[wrong]) == 1
+        name = b"LO\x0e\x00Mueller^Erika "
+        data = data.replace(ALTERED[wrong], ALTERED[wrong][:4] + name)
     caplog.clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
