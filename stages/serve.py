@@ -10,6 +10,8 @@ looks like no chest X-ray, and whether a copy of it was in training; the answers
 import argparse
 import socket
 
+import threadpoolctl
+
 from stages.common import stage
 from stages.common.errors import InputError
 from stages.learning import classifier
@@ -45,6 +47,7 @@ def main() -> None:
     chosen = parser.parse_args()
 
     def work() -> None:
+        threadpoolctl.threadpool_limits(1)  # small products; more threads would wait and burn time
         trained = classifier.load()
         limits = app.Limits()
         application = app.create(Answers(trained), app.page(trained, limits), limits)

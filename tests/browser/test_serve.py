@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from stages.serving.answers import Answers
 from tests import made
 from tests.serving import server
 
-BROKEN = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello\n"}
+BROKEN: FilePayload = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello\n"}
 REFUSED = "Failed to load resource: the server responded with a status of 422"
 """The browser's own remark on every such answer, which no page can prevent."""
 
 
-def file(seed: int, kind: str = "PNG", size: tuple[int, int] = (300, 240)) -> dict[str, Any]:
+def file(seed: int, kind: str = "PNG", size: tuple[int, int] = (300, 240)) -> FilePayload:
     content = made.encoded(made.picture(seed, size), kind)
     return {"name": f"{seed}.{kind.lower()}", "mimeType": "image/x", "buffer": content}
 
@@ -47,7 +47,7 @@ def cards(page: Page, count: int) -> list[Locator]:
     return found.all()
 
 
-def drop(page: Page, files: list[dict[str, Any]], event: str = "drop") -> None:
+def drop(page: Page, files: list[FilePayload], event: str = "drop") -> None:
     """What a browser does when files are dropped on the page or pasted."""
     page.evaluate(
         """([files, event]) => {
@@ -127,7 +127,7 @@ def test_several_at_once_and_a_broken_one(page: Page, event: str) -> None:
 
 
 def test_a_file_that_is_too_large_is_not_sent(page: Page) -> None:
-    large = {"name": "a.png", "mimeType": "image/png", "buffer": bytes(1_000_001)}
+    large: FilePayload = {"name": "a.png", "mimeType": "image/png", "buffer": bytes(1_000_001)}
     page.set_input_files("#files", [large])
     (card,) = cards(page, 1)
     expect(card).to_contain_text("No answer: it has over 1,000,000 bytes; send a smaller file.")
@@ -200,7 +200,8 @@ def test_a_busy_server_is_asked_again(tmp_path: Path, open_page: Any) -> None:
 def test_nothing_is_cut_off(address: str, open_page: Any, width: int, scheme: str) -> None:
     page = open_page(address, width, color_scheme=scheme).page
     name = f"a_name_without_a_gap_{'x' * 150}.png"
-    page.set_input_files("#files", [file(1) | {"name": name}, file(2, size=(60, 900)), BROKEN])
+    long: FilePayload = {**file(1), "name": name}
+    page.set_input_files("#files", [long, file(2, size=(60, 900)), BROKEN])
     cards(page, 3)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     for card in page.locator(".cards > li").all():

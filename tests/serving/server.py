@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ def _tell(event: str, arguments: tuple[Any, ...]) -> None:
 
 def main() -> None:
     """Serves until it is killed."""
+    warnings.filterwarnings("ignore", module="PIL")  # as stage.guarded does
     settings = json.loads(sys.argv[1])
     pause = settings.pop("pause", 0)
     network: Any = Network(*filter(None, [settings.pop("data", None)]))

@@ -285,6 +285,22 @@ def test_what_is_not_http_is_refused(port: int) -> None:
     assert b" 400 " in sent(port, b"\x16\x03\x01\x00\xa5\x01\x00\r\n\r\n").split(b"\r\n")[0]
 
 
+def test_mutated_files_get_a_right_answer_or_a_refusal() -> None:
+    """`make bench` sends 2,000 of them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.serving.fuzz_uploads", "0", "200"],
+        cwd=made.PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads(done.stdout)
+    assert record["answered"] > 30
+    assert record["refused"] > 30
+    assert record["memory"] < 1_000_000_000
+
+
 # ------------------------------------------------------------------------------------- limits
 
 
