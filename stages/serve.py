@@ -9,6 +9,7 @@ looks like no chest X-ray, and whether a copy of it was in training; the answers
 
 import argparse
 import socket
+import sys
 
 import threadpoolctl
 
@@ -48,15 +49,15 @@ def main() -> None:
 
     def work() -> None:
         threadpoolctl.threadpool_limits(1)  # small products; more threads would wait and burn time
-        trained = classifier.load()
         limits = app.Limits()
-        application = app.create(Answers(trained), app.page(trained, limits), limits)
         with listening(chosen.port) as place:
-            print(f"http://{app.HOST}:{place.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
+            trained = classifier.load()
+            application = app.create(Answers(trained), app.page(trained, limits), limits)
+            print(f"http://{app.HOST}:{place.getsockname()[1]} (Ctrl-C ends it)", flush=True)
             app.run(application, place, limits)
+        print("\nserve: ended; nothing was kept", file=sys.stderr)
 
     stage.guarded("serve", work)
-    stage.leave()
 
 
 if __name__ == "__main__":

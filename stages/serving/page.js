@@ -21,7 +21,7 @@ async function ask(file) {
     body: file,
   };
   const response = await fetch("judge", request).catch(() => {
-    throw new Error("the file can’t be read any more, or the program behind this page has ended");
+    throw new Error("the browser can’t read it (is it a folder?), or the program behind this page has ended");
   });
   const busyFor = response.headers.get("Retry-After");
   if (busyFor) {
@@ -73,7 +73,9 @@ async function handle({ card, file }) {
     const answer = await ask(file);
     await show(card, file.name, answer);
     state.remove();
-    news.textContent = `${file.name}: ${answer.class}, ${percent(answer.probabilities[answer.class])}`;
+    news.textContent = `${file.name}: ` + (answer.unlike
+      ? "doesn’t look like a chest X-ray"
+      : `${answer.class}, ${percent(answer.probabilities[answer.class])}`);
   } catch (error) {
     failed += 1;
     card.classList.add("failed");
@@ -99,6 +101,7 @@ async function work() {
 }
 
 function take(files) {
+  if (!files.length) news.textContent = "There is no file in that.";
   const jobs = Array.from(files, (file) => {
     const card = waiting.content.firstElementChild.cloneNode(true);
     card.querySelector("h2").textContent = file.name;
