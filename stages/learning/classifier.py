@@ -25,7 +25,8 @@ METADATA = Path("models/classifier.json")
 """What travels with the model: `classes`, `temperature`, `threads`, `provenance`, and `sha256`,
 that of MODEL."""
 
-_BATCH = 32  # images in the interpreter at once
+BATCH = 32
+"""How many images the interpreter gets at once; more are no faster."""
 Head = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -75,14 +76,14 @@ class Classifier:
             up to 1; and the activations of the last convolution, float32, (n, rows, columns,
             channels), 270,848 bytes per image.
         """
-        parts = [self._batch(pixels[n : n + _BATCH]) for n in range(0, len(pixels), _BATCH)]
+        parts = [self._batch(pixels[n : n + BATCH]) for n in range(0, len(pixels), BATCH)]
         probabilities, activations = (np.concatenate(values) for values in zip(*parts, strict=True))
         return probabilities, activations
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """The same probabilities, without the memory that the activations take."""
         return np.concatenate(
-            [self._batch(pixels[n : n + _BATCH])[0] for n in range(0, len(pixels), _BATCH)]
+            [self._batch(pixels[n : n + BATCH])[0] for n in range(0, len(pixels), BATCH)]
         )
 
     def _batch(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The network of the original system: built, trained, saved and loaded, the same bits each time.
+"""The network of the original system: built, trained and saved, the same bits each time.
 
 TensorFlow is imported inside the functions, so that importing this module stays cheap.
 """
@@ -24,12 +24,10 @@ from stages.common.errors import InputError
 from stages.learning.dataset import SIZE
 from stages.learning.settings import Train
 
-if TYPE_CHECKING:  # it imports pandas, which `predict` does without
+if TYPE_CHECKING:
     from stages.learning.dataset import Images
 
 MODEL = Path("models/classifier.keras")
-METADATA = Path("models/classifier.json")
-"""The class names and the temperature, which travel with the model."""
 
 LAST_CONVOLUTION = "conv2d_2"
 _PREDICTION_BATCH = 32
@@ -266,33 +264,3 @@ def export(network: Any, target: Path) -> None:
     converter = tensorflow.lite.TFLiteConverter.from_keras_model(both)
     with files.atomic_write(target) as partial, contextlib.redirect_stdout(io.StringIO()):
         partial.write_bytes(converter.convert())
-
-
-def load(path: Path = MODEL) -> Any:
-    """Loads a network that `save` wrote; `start` has been called.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    import keras
-
-    if not path.is_file():
-        raise InputError(f"{path} is not there; the stage `train` writes it. Run `dvc repro`.")
-    try:
-        return keras.saving.load_model(path)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        detail = " ".join(str(error).split())
-        raise InputError(
-            f"{path} is no trained network that can be loaded ({detail}). "
-            "Run `dvc repro --force train`."
-        ) from None
-
-
-def read_metadata(path: Path = METADATA) -> dict[str, Any]:
-    """`classes`, `temperature`, `threads` and `provenance` of the model beside it.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    metadata: dict[str, Any] = files.read_json(path, "train")
-    return metadata

@@ -22,7 +22,8 @@ import sys
 from pathlib import Path
 from stages.learning import network
 network.start(2)
-network.export(network.load(Path(sys.argv[1])), Path(sys.argv[2]))
+import keras
+network.export(keras.saving.load_model(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
