@@ -10,7 +10,7 @@ import hashlib
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,15 @@ _FILE_MANAGERS = {".DS_Store", "Thumbs.db"}  # what they leave behind; DVC ignor
 
 @dataclass(frozen=True)
 class Examined:
-    """One file: its row of the table, and its fingerprint or the reason why it is unreadable."""
+    """One file: its row of the table, and its fingerprint or the reason why it is unreadable.
+
+    A DICOM file also has what `dicom.pseudonyms` is told of its patient, which stays in memory.
+    """
 
     row: dict[str, Any]
     fingerprint: copies.Fingerprint | None = None
     unreadable: str = ""
+    identity: tuple[bytes, bytes, bytes] | None = field(default=None, repr=False)
 
 
 def examine(path: Path) -> Examined:
@@ -53,8 +57,13 @@ def examine(path: Path) -> Examined:
     relative = path.relative_to(RAW)
     split, label, _ = relative.parts
     row: dict[str, Any] = {"path": relative.as_posix(), "split": split, "class": label}
+    identity = None
     try:
         picture, facts = decode.decode(path)
+        if facts.format == "DICOM":
+            from stages.intake import dicom
+
+            identity = dicom.identity(path)
     except decode.UnreadableImageError as error:
         return Examined(row, unreadable=error.reason)
     pixels = hashlib.sha256(f"{picture.width}x{picture.height}:".encode())
@@ -65,7 +74,7 @@ def examine(path: Path) -> Examined:
         "sha256": files.sha256_of(path),
         "pixels_sha256": pixels.hexdigest(),
     }
-    return Examined(row, copies.fingerprint(picture))
+    return Examined(row, copies.fingerprint(picture), identity=identity)
 
 
 def _check_enough(
@@ -115,6 +124,20 @@ def check_readable(examined: Sequence[Examined], treatment: str) -> list[dict[st
         f" Unreadable are:\n{lines}" if bad else "",
     )
     return bad
+
+
+def name_patients(examined: Sequence[Examined]) -> None:
+    """Gives every image whose `patient` is unknown the pseudonym of its DICOM file's patient.
+
+    Args:
+        examined: The readable files, their rows as `records.describe` leaves them.
+    """
+    identities = [file.identity for file in examined]
+    if any(identities):
+        from stages.intake import dicom
+
+        for file, pseudonym in zip(examined, dicom.pseudonyms(identities), strict=True):
+            file.row["patient"] = file.row["patient"] or pseudonym
 
 
 def used_of(
@@ -223,13 +246,15 @@ def main() -> None:
     table = records.find(settings.records, RAW, names)
     examined = parallel.each(examine, paths, "audit")
     unreadable = check_readable(examined, settings.unreadable)
-    rows = [file.row for file in examined if file.fingerprint]
+    readable = [file for file in examined if file.fingerprint]
+    rows = [file.row for file in readable]
     records.describe(rows, table, settings.patient_pattern)
+    name_patients(readable)
     used = used_of(rows, settings.labels, table)
     pairs = copies.find(
         [row["sha256"] for row in rows],
         [row["pixels_sha256"] for row in rows],
-        [file.fingerprint for file in examined if file.fingerprint],
+        [file.fingerprint for file in readable if file.fingerprint],
     )
     groups.mark(rows, pairs)
     groups.mark_leaks(used)

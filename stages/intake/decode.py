@@ -1,25 +1,33 @@
-"""Image files as a person sees them: upright, eight bits per channel, on black, grey or RGB."""
+"""Image files as a person sees them: upright, eight bits per channel, on black, grey or RGB.
+
+Of DICOM files see `stages.intake.dicom`, which is imported only where there is one.
+"""
 
 import codecs
 import contextlib
 import errno
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from stages.common.errors import InputError, shown
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
+_PILLOW = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
+FORMATS = (*_PILLOW, "DICOM")
 MAX_PIXELS = 40_000_000
 """Nearly three times the largest radiograph of the real set. Decodes in under 700 MB in every
 format and mode but WebP, which takes up to 950 MB."""
 MIN_SIDE = 32
 """A picture with a shorter side shows no chest."""
+DAMAGED = "its DICOM header or image data is damaged or cut short"
 
-_BLOCK_ROWS = 64
+BLOCK_ROWS = 64
+"""Of a large picture, so many are worked on at once."""
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,19 +38,22 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
+_IMAGE_ENDINGS = {
+    *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
+    *(".dcm", ".dicom"),
+}
 
 
 class UnreadableImageError(InputError):
     """A file that is no readable image; `reason` says why, without the file's name."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{shown(path)}: {reason}")
+    def __init__(self, path: Path | None, reason: str) -> None:
+        super().__init__(f"{shown(path)}: {reason}" if path else reason)
         self.reason = reason
 
 
-class _RefusedError(ValueError):
-    """The reason to refuse an image that Pillow can open."""
+class RefusedError(ValueError):
+    """The reason to refuse an image whose header can be read."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Facts:
     """What a file's header states: format, Pillow mode, width and height in pixels.
 
     Width and height are as stored, before the picture is turned upright; but Pillow tells those
-    of an upright TIFF.
+    of an upright TIFF. For the mode of a DICOM file see `dicom.decode`.
     """
 
     format: str
@@ -59,10 +70,18 @@ class Facts:
     height: int
 
 
-def _why_no_image(path: Path) -> str:
+def _is_dicom(file: BinaryIO) -> bool:
+    """Whether a file begins as one of DICOM does (PS3.10, 7.1); it then stands at its beginning."""
+    file.seek(128)
+    mark = file.read(4)
+    file.seek(0)
+    return mark == b"DICM"
+
+
+def _why_no_image(file: BinaryIO) -> str:
     """The reason for a file in which Pillow recognises no image."""
-    with path.open("rb") as file:
-        head = file.read(1024)
+    file.seek(0)
+    head = file.read(1024)
     if not head:
         return "it is empty (0 bytes)"
     with contextlib.suppress(UnicodeDecodeError):
@@ -72,7 +91,7 @@ def _why_no_image(path: Path) -> str:
             if text.lstrip().lower().startswith(("<!doctype html", "<html")):
                 return "it is a web page, not an image; the download probably failed"
             return "it is text, not an image"
-    for name in FORMATS:
+    for name in _PILLOW:
         accepts = Image.OPEN[name][1]
         if accepts is not None and accepts(head):
             return f"it begins as a {name} file does, but its header is damaged or cut short"
@@ -83,18 +102,26 @@ def _too_large(pixels: int) -> str:
     return f"it has {pixels:,} pixels; expected at most {MAX_PIXELS:,}, so scale it down"
 
 
-def _check_header(image: Image.Image) -> None:
-    """Refuses an image before its pixels are decoded."""
-    width, height = image.size
+def check_size(width: int, height: int) -> None:
+    """Refuses an image before its pixels are decoded.
+
+    Raises:
+        RefusedError: It has over MAX_PIXELS pixels or a side of under MIN_SIDE.
+    """
     if width * height > MAX_PIXELS:
-        raise _RefusedError(_too_large(width * height))
+        raise RefusedError(_too_large(width * height))
     if min(width, height) < MIN_SIDE:
-        raise _RefusedError(
+        raise RefusedError(
             f"it has {width} x {height} pixels; expected at least {MIN_SIDE} x {MIN_SIDE}"
         )
+
+
+def _check_header(image: Image.Image) -> None:
+    """Refuses an image before its pixels are decoded."""
+    check_size(*image.size)
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a camera's JPEG, with its preview as a second frame
-        raise _RefusedError(f"it holds {frames} pictures; expected one")
+        raise RefusedError(f"it holds {frames} pictures; expected one")
 
 
 def _to_grey(values: np.ndarray) -> Image.Image:
@@ -104,7 +131,7 @@ def _to_grey(values: np.ndarray) -> Image.Image:
     image viewer does; anything else from its own minimum to its maximum.
     """
     if not np.isfinite(values).all():
-        raise _RefusedError("it has pixels that are not finite numbers (NaN, infinity)")
+        raise RefusedError("it has pixels that are not finite numbers (NaN, infinity)")
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 65535:
         bottom, top = low, high
@@ -113,8 +140,8 @@ def _to_grey(values: np.ndarray) -> Image.Image:
     else:
         bottom, top = 0.0, 255.0 if high <= 255 and values.dtype.itemsize > 2 else 65535.0
     grey = np.empty(values.shape, np.uint8)
-    for begin in range(0, len(values), _BLOCK_ROWS):  # because 64-bit floats take much memory
-        rows = slice(begin, begin + _BLOCK_ROWS)
+    for begin in range(0, len(values), BLOCK_ROWS):  # because 64-bit floats take much memory
+        rows = slice(begin, begin + BLOCK_ROWS)
         grey[rows] = np.rint((values[rows] - np.float64(bottom)) * (255 / ((top - bottom) or 1)))
     return Image.fromarray(grey)
 
@@ -129,11 +156,26 @@ def _grey_or_rgb(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def decode(path: Path, at_least: int | None = None) -> tuple[Image.Image, Facts]:
+def _decoded(file: BinaryIO, at_least: int | None) -> tuple[Image.Image, Facts]:
+    """What `decode` gives, by Pillow."""
+    with Image.open(file, formats=_PILLOW) as image:
+        facts = Facts(image.format or "", image.mode, *image.size)
+        _check_header(image)
+        if at_least is not None:
+            image.draft(None, (at_least, at_least))
+        image.load()  # also turns a TIFF upright and reads a PNG's EXIF block
+        picture = _grey_or_rgb(image)
+        turn = None
+        with contextlib.suppress(Exception):  # half a dozen kinds come of damaged EXIF blocks
+            turn = _TURNS.get(int(image.getexif()[_ORIENTATION_TAG]))
+        return picture if turn is None else picture.transpose(turn), facts
+
+
+def decode(source: Path | BinaryIO, at_least: int | None = None) -> tuple[Image.Image, Facts]:
     """Decodes an image file as a person would expect to see it.
 
     Args:
-        path: The file.
+        source: Where the file is, or the file itself, in which one can seek. It is not closed.
         at_least: JPEGs may be decoded at a half, a quarter or an eighth of their size, as long
             as both sides keep this many pixels (ITU-T T.81's DCT scaled inside libjpeg, which is
             an exact low-pass and much faster); None decodes all pixels.
@@ -143,57 +185,75 @@ def decode(path: Path, at_least: int | None = None) -> tuple[Image.Image, Facts]
 
     Raises:
         UnreadableImageError: The file is no image of a format in FORMATS, is damaged, animated,
-            has over MAX_PIXELS pixels or a side of under MIN_SIDE.
+            has over MAX_PIXELS pixels or a side of under MIN_SIDE, or is a DICOM file that
+            `dicom.decode` refuses. Its text names the file where `source` is a path.
+        InputError: An annotation is burned into a DICOM file's picture, and params.yaml, which
+            says what to do then, can't be used.
         OSError: The file can't be read at all.
         MemoryError: There is too little memory for it.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            facts = Facts(image.format or "", image.mode, *image.size)
-            _check_header(image)
-            if at_least is not None:
-                image.draft(None, (at_least, at_least))
-            image.load()  # also turns a TIFF upright and reads a PNG's EXIF block
-            picture = _grey_or_rgb(image)
-            turn = None
-            with contextlib.suppress(Exception):  # half a dozen kinds come of damaged EXIF blocks
-                turn = _TURNS.get(int(image.getexif()[_ORIENTATION_TAG]))
-            return picture if turn is None else picture.transpose(turn), facts
-    except MemoryError:
-        raise
-    except _RefusedError as refusal:
-        reason = str(refusal)
-    except UnidentifiedImageError:
-        reason = _why_no_image(path)
-    except Image.DecompressionBombError as error:  # raised before there is an image to ask
-        reason = _too_large(int(re.findall(r"\d+", str(error))[0]))
-    except Exception as error:
-        # On damaged data Pillow's decoders raise nearly anything: OSError, SyntaxError,
-        # ValueError, struct.error, EOFError. An OSError with a number is the machine's, except
-        # for EINVAL, which comes of seeking to where a damaged header points.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+    path = source if isinstance(source, Path) else None
+    opened = source.open("rb") if isinstance(source, Path) else contextlib.nullcontext(source)
+    with opened as stream:
+        # in a pipe one can't seek
+        file = stream if stream.seekable() else io.BytesIO(stream.read())
+        try:
+            is_dicom = _is_dicom(file)
+            if is_dicom:
+                from stages.intake import dicom
+
+                return dicom.decode(file)
+            return _decoded(file, at_least)
+        except (MemoryError, InputError):
             raise
-        detail = " ".join(str(error).split()) or type(error).__name__
-        reason = f"its image data is damaged ({detail})"
+        except RefusedError as refusal:
+            reason = str(refusal)
+        except UnidentifiedImageError:
+            reason = _why_no_image(file)
+        except Image.DecompressionBombError as error:  # raised before there is an image to ask
+            reason = _too_large(int(re.findall(r"\d+", str(error))[0]))
+        except Exception as error:
+            # On damaged data the decoders raise nearly anything: OSError, SyntaxError,
+            # ValueError, struct.error, EOFError. An OSError with a number is the machine's, except
+            # for EINVAL, which comes of seeking to where a damaged header points.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise
+            detail = " ".join(str(error).split()) or type(error).__name__
+            reason = f"its image data is damaged ({detail})"
+            if is_dicom:  # the detail may be somebody's name
+                reason = DAMAGED
     raise UnreadableImageError(path, reason)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The files below a folder whose names end as those of images do, sorted.
+def _looks_like_image(path: Path) -> bool:
+    """Whether a file's name ends as an image's, or not at all and it begins as a DICOM file.
 
-    Hidden files and folders (macOS writes a `._01.jpeg` beside 01.jpeg) are passed over; for a
-    file it gives none.
+    A number after the last dot, as in names that are UIDs, is no ending.
+    """
+    if path.suffix.lower() in _IMAGE_ENDINGS:
+        return path.is_file()
+    if path.suffix.strip(".0123456789") or path.name == "DICOMDIR" or not path.is_file():
+        return False
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return _is_dicom(file)
+    return False
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files below a folder that look like images by their names or beginnings, sorted.
+
+    Hidden files and folders (macOS writes a `._01.jpeg` beside 01.jpeg) are passed over, and so is
+    the index of a DICOM medium; for a file it gives none.
     """
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in _IMAGE_ENDINGS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and _looks_like_image(path)
     )
 
 
-def resized(path: Path, size: int) -> Image.Image:
+def resized(source: Path | BinaryIO, size: int) -> Image.Image:
     """Decodes a file to `size` x `size` pixels, RGB; the aspect is not kept.
 
     Lanczos, from at least one and a half times that size where the file has it. `preprocess` and
@@ -202,6 +262,6 @@ def resized(path: Path, size: int) -> Image.Image:
     Raises:
         UnreadableImageError: See `decode`.
     """
-    picture, _ = decode(path, at_least=3 * size // 2)
+    picture, _ = decode(source, at_least=3 * size // 2)
     small = picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return small.convert("RGB")

@@ -16,6 +16,7 @@ class Audit(Group):
     labels: Literal["filed", "verified"]
     records: str
     patient_pattern: str
+    burned_in_annotation: Literal["refuse", "accept"]
 
     @field_validator("patient_pattern")
     @classmethod

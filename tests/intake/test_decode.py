@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.intake.decode import Facts, UnreadableImageError, decode, resized
-from tests import made
+from stages.intake.decode import Facts, UnreadableImageError, decode, image_files, resized
+from tests import made, made_dicom
 
 PROJECT = Path(__file__).resolve().parents[2]
 GREY = made.picture(seed=7)
@@ -65,7 +65,8 @@ def written(path: Path, data: bytes) -> Path:
         (
             "a.jpg",
             bytes(range(256)),
-            "it is not an image in one of the formats read here (JPEG, PNG, TIFF, BMP, GIF, WEBP)",
+            "it is not an image in one of the formats read here "
+            "(JPEG, PNG, TIFF, BMP, GIF, WEBP, DICOM)",
         ),
         (
             "a.jpg",
@@ -80,7 +81,8 @@ def written(path: Path, data: bytes) -> Path:
         (
             "a.ico",
             made.encoded(GREY, "ICO"),
-            "it is not an image in one of the formats read here (JPEG, PNG, TIFF, BMP, GIF, WEBP)",
+            "it is not an image in one of the formats read here "
+            "(JPEG, PNG, TIFF, BMP, GIF, WEBP, DICOM)",
         ),
     ],
 )
@@ -469,6 +471,98 @@ def test_the_decoded_picture_outlives_its_file(tmp_path: Path) -> None:
     picture, _ = decode(path)
     path.write_bytes(b"")
     assert (values(picture) == values(RGB)).all()
+
+
+# --------------------------------------------------------------------- where images may come from
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "DICOM"])
+def test_a_file_in_memory_gives_what_it_gives_on_disk(tmp_path: Path, kind: str) -> None:
+    picture = made.picture(seed=7, size=(640, 480))
+    dicom = kind == "DICOM"
+    data = made_dicom.picture(np.asarray(picture)) if dicom else made.encoded(picture, kind)
+    path = written(tmp_path / "a", data)
+    for at_least in (None, 100):
+        from_disk, facts = decode(path, at_least)
+        in_memory, same_facts = decode(io.BytesIO(data), at_least)
+        assert facts == same_facts
+        assert from_disk.tobytes() == in_memory.tobytes()
+    assert resized(path, 50).tobytes() == resized(io.BytesIO(data), 50).tobytes()
+    with path.open("rb") as file:
+        decode(file)
+        assert not file.closed
+
+
+def test_an_error_of_a_file_in_memory_names_none() -> None:
+    for data, expected in ((b"", "it is empty (0 bytes)"), (b"text", "it is text, not an image")):
+        with pytest.raises(UnreadableImageError) as caught:
+            decode(io.BytesIO(data))
+        assert str(caught.value) == caught.value.reason == expected
+
+
+def test_an_image_comes_through_a_pipe() -> None:
+    code = "from pathlib import Path; from stages.intake import decode; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}print(decode.decode(Path('/dev/stdin'))[1].format)"],
+        cwd=PROJECT,
+        input=made.encoded(GREY, "PNG"),
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == b"PNG\n"
+
+
+def test_what_in_a_folder_looks_like_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dicom = made_dicom.picture(np.asarray(GREY))
+    images = ["a/1.2.840.10008", "a/IM0001", "b.jpeg", "c.DCM", "d.dicom", "e.PNG"]
+    others = {
+        "DICOMDIR": dicom,
+        "LICENSE": b"text",
+        "f.txt": dicom,
+        "g.v2": dicom,
+        ".hidden/IM0001": dicom,
+        ".IM0001": dicom,
+        "short": dicom[:131],
+        "1.5": b"",
+    }
+    for name, data in {**dict.fromkeys(images, dicom), **others}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "folder").mkdir()
+    opened = []
+    open_file = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *mode: opened.append(path.name) or open_file(path, *mode)
+    )
+    assert [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)] == images
+    assert sorted(opened) == ["1.2.840.10008", "1.5", "IM0001", "LICENSE", "short"]
+
+
+def test_a_file_that_may_not_be_read_looks_like_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_bytes(b"")
+
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    assert image_files(tmp_path) == []
+
+
+def test_without_a_dicom_file_pydicom_is_not_imported(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", GREY)
+    code = (
+        "import sys; from pathlib import Path; from stages.intake import decode; "
+        f"decode.decode(Path({str(path)!r})); print(sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert "'PIL'" in done.stdout
+    assert not {"'pydicom'", "'gdcm'", "'pydantic'"} & set(done.stdout.strip("[]\n").split(", "))
 
 
 # ------------------------------------------------------------------------------------------ fuzz
