@@ -1,7 +1,9 @@
+import contextlib
 import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import serve
+from stages.intake import copies, known
 from stages.serving import app
 from tests import made, made_processed
 
@@ -69,21 +71,30 @@ def test_a_port_that_is_none_is_named_in_one_line(tmp_path: Path, port: str) -> 
 
 def test_another_server_may_follow_at_once() -> None:
     """Closed connections don't keep the port."""
-    with serve.listening(0) as first:
+    with app.listening(0) as first:
         port = first.getsockname()[1]
         with socket.create_connection((app.HOST, port)), first.accept()[0]:
             pass
-    with serve.listening(port) as second:
+    with app.listening(port) as second:
         assert second.getsockname() == (app.HOST, port)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(made_processed.trained_project() / "models", folder / "models")
+    with contextlib.chdir(folder):
+        known.write(["train/Covid/1.png"], [copies.fingerprint(made.picture(1))])
+    return folder
 
 
 @pytest.mark.tensorflow
 class TestTrained:
     @pytest.fixture
-    def served(self) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    def served(self, project: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
         process = subprocess.Popen(
             command("--port", "0"),
-            cwd=made_processed.trained_project(),
+            cwd=project,
             env={**os.environ, "PYTHONPATH": str(made.PROJECT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -98,7 +109,7 @@ class TestTrained:
             process.communicate()
 
     def test_the_answers_are_those_of_predict_to_the_bit(
-        self, served: tuple[Any, int], tmp_path: Path
+        self, project: Path, served: tuple[Any, int], tmp_path: Path
     ) -> None:
         for label in range(3):
             pixels = made_processed.class_in_the_centre(np.random.default_rng(label), label)
@@ -108,7 +119,7 @@ class TestTrained:
         paths = sorted(tmp_path.iterdir())
         done = subprocess.run(
             [sys.executable, "-m", "stages.predict", "--json", *map(str, paths)],
-            cwd=made_processed.trained_project(),
+            cwd=project,
             env={**os.environ, "PYTHONPATH": str(made.PROJECT)},
             capture_output=True,
             text=True,

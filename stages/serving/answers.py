@@ -3,90 +3,92 @@
 import base64
 import io
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from stages.intake import decode
+from stages.intake.known import Known
+from stages.judging import gradcam
 from stages.learning import temperature
 from stages.learning.classifier import Classifier
 from stages.learning.dataset import SIZE
 
 _SHOWN_SIDE = 640  # of the picture that is sent back, in pixels
+_COMPARED_SIDE = 400  # as many pixels as `audit` compares
+_SHADES = np.rint(gradcam.shades(np.arange(256) / 255) * (1, 1, 1, 255)).astype(np.uint8)
 
 
-def _data_url(picture: Image.Image, kind: str, **options: Any) -> str:
+def data_url(picture: Image.Image, kind: str, **options: Any) -> str:
+    """A picture as part of a page; `kind` and `options` are those of Pillow's `save`."""
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-class _File(io.BytesIO):
-    def open(self, mode):
-        return io.BytesIO(self.getvalue())
-
-
-def _both(file, size):
-    picture, _ = decode.decode(_File(file), at_least=3 * size // 2)
-    small = picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    return picture, small.convert("RGB")
+def _layer(heat: np.ndarray) -> str:
+    """A heat map (rows, columns), 0 to 1, to be laid over the picture: clear where it is 0."""
+    layer = Image.fromarray(np.rint(255 * heat[::2, ::2]).astype(np.uint8))  # it is smooth
+    layer.putpalette(_SHADES[:, :3].tobytes())
+    return data_url(layer, "PNG", transparency=_SHADES[:, 3].tobytes(), compress_level=1)
 
 
 class Answers:
-    """Answers one image after the other; may be called from several threads.
+    """Answers image by image; several threads may share it.
 
-    Attributes:
+    Args:
         trained: The network.
+        known: The images that it was trained on.
+        unlike: Takes pixels, uint8, (n, SIZE, SIZE, 3); tells which look like no chest X-ray.
     """
 
-    def __init__(self, trained: Classifier) -> None:
-        self.trained = trained
-        self._decoding = threading.Lock()
+    def __init__(
+        self, trained: Classifier, known: Known, unlike: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        self._trained, self._known, self._unlike = trained, known, unlike
+        self._decoding = threading.Lock()  # one at a time: a large picture takes up to a gigabyte
 
-    def __call__(self, file: bytes) -> dict[str, Any]:
-        """The answer on an image file.
+    def judge(self, file: bytes) -> dict[str, Any]:
+        """What the network says of an image file.
 
         Returns:
             `class` and `probabilities` as in `predict --json`; `unlike`, whether the image looks
-            like no chest X-ray; `copies`, the training images that it is a copy of; `picture`,
-            upright, and `heat`, which belongs over it, as data URLs.
+            like no chest X-ray; `picture`, upright, and `heat`, which belongs over it, as data
+            URLs.
 
         Raises:
-            UnreadableImageError: It is no image that can be read.
+            InputError: It is no image that can be read.
         """
-        with self._decoding:  # one at a time, because a large picture takes up to a gigabyte
-            picture, pixels = _both(file, SIZE)
-        probabilities, activations = self.trained.judge(np.asarray(pixels)[None])
-        (row,) = temperature.scaled(probabilities, self.trained.temperature)
-        classes = self.trained.classes
-        picture.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE), reducing_gap=2.0)
+        with self._decoding:
+            picture, small = decode.both(io.BytesIO(file), SIZE)
+            picture.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE), reducing_gap=2.0)
+        pixels = np.asarray(small)[None]
+        probabilities, activations = self._trained.judge(pixels)
+        calibrated = temperature.scaled(probabilities, self._trained.temperature)
+        labels = calibrated.argmax(axis=1)
+        maps = gradcam.hirescam(activations, self._trained.head, labels)
+        classes = self._trained.classes
         return {
-            "class": classes[int(row.argmax())],
-            "probabilities": dict(zip(classes, row.tolist(), strict=True)),
-            "unlike": False,
-            "copies": [],
-            "picture": _data_url(picture, "JPEG", quality=85),
-            "heat": self._heat(activations, int(row.argmax())),
+            "class": classes[labels[0]],
+            "probabilities": dict(zip(classes, calibrated[0].tolist(), strict=True)),
+            "unlike": bool(self._unlike(pixels)[0]),
+            "picture": data_url(picture, "JPEG", quality=85),
+            "heat": _layer(gradcam.enlarged(maps)[0]),
         }
 
-    def _heat(self, activations: np.ndarray, label: int) -> str:
-        """The heat map as a PNG of its own, the clearer the less spoke for the class."""
-        (first, bias), (second, _) = self.trained.head
-        f = activations[0]
-        r, c, ch = f.shape
-        p = f[: r // 2 * 2, : c // 2 * 2].reshape(r // 2, 2, c // 2, 2, ch)
-        pooled = p.max((1, 3))
-        hidden = pooled.ravel() @ first + bias
-        g = first @ (second[:, label] * (hidden > 0))
-        g = g.reshape(pooled.shape)
-        m = np.maximum((pooled * g).sum(-1), 0)
-        from scipy import ndimage
+    def copies(self, file: bytes) -> dict[str, Any]:
+        """What of the training images an image file is a copy of.
 
-        m = ndimage.gaussian_filter(m, 1.2)
-        m = m / (m.max() or 1)
-        im = Image.fromarray(np.rint(255 * m).astype(np.uint8))
-        im = im.resize((100, 100), Image.Resampling.BICUBIC)
-        im = Image.fromarray(np.asarray(im))
-        im.putpalette([x for v in range(256) for x in (255, v, 0)])
-        return _data_url(im, "PNG", transparency=bytes(range(256)), compress_level=1)
+        Asked for by itself because it takes as long as all that `judge` does.
+
+        Returns:
+            `copies`, their paths in data/raw, the most similar first.
+
+        Raises:
+            InputError: It is no image that can be read.
+        """
+        with self._decoding:
+            picture, _ = decode.decode(io.BytesIO(file), at_least=_COMPARED_SIDE)
+        return {"copies": [path for path, _ in self._known.find(picture)]}

@@ -29,11 +29,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stages.common import parallel
+from stages.common.errors import InputError
 from stages.intake import decode
-from stages.intake.decode import UnreadableImageError
+from stages.judging import gradcam
 from stages.learning.classifier import Classifier
+from stages.serving.answers import data_url
 
-HOST = "127.0.0.1"
+HOST, PORT = "127.0.0.1", 8000
 IMAGE = "application/octet-stream"
 """The type of a request's body: a browser sends it elsewhere only where that allows it."""
 HEADERS = {
@@ -111,11 +113,15 @@ async def _body(request: Request, limits: Limits) -> bytes:
     return bytes(body)
 
 
-def create(answer: Callable[[bytes], dict[str, Any]], page: str, limits: Limits) -> ASGIApp:
+Answer = Callable[[bytes], dict[str, Any]]
+"""Called with an image file, in several threads; gives what JSON can hold, or raises InputError."""
+
+
+def create(answers: Mapping[str, Answer], page: str, limits: Limits) -> ASGIApp:
     """The application.
 
     Args:
-        answer: Called with an image file's bytes, in several threads; raises UnreadableImageError.
+        answers: By the paths that image files are sent to.
         page: HTML.
         limits: What is refused.
     """
@@ -128,7 +134,7 @@ def create(answer: Callable[[bytes], dict[str, Any]], page: str, limits: Limits)
             return Response(page, media_type="text/html")
         return Response(Path(__file__).with_name(path[1:]).read_bytes(), media_type=_FILES[path])
 
-    async def judge(request: Request) -> Response:
+    async def answer(request: Request) -> Response:
         if request.headers.get("content-type") != IMAGE:
             raise HTTPException(415, f"expected an image file as a body of the type {IMAGE}")
         if slots.locked():
@@ -136,7 +142,7 @@ def create(answer: Callable[[bytes], dict[str, Any]], page: str, limits: Limits)
             raise HTTPException(503, message, {"Retry-After": "1"})
         async with slots:
             body = await _body(request, limits)
-            work = asyncio.get_running_loop().run_in_executor(pool, answer, body)
+            work = asyncio.get_running_loop().run_in_executor(pool, answers[request.url.path], body)
             try:
                 return JSONResponse(await asyncio.wait_for(work, limits.seconds))
             except TimeoutError:
@@ -144,12 +150,12 @@ def create(answer: Callable[[bytes], dict[str, Any]], page: str, limits: Limits)
                 raise HTTPException(503, message) from None
             except MemoryError:
                 raise HTTPException(503, "there is too little memory for it") from None
-            except UnreadableImageError as error:
-                raise HTTPException(422, error.reason) from None
+            except InputError as error:
+                raise HTTPException(422, str(error)) from None
 
     application = Starlette(
         routes=[
-            Route("/judge", judge, methods=["POST"]),
+            *(Route(path, answer, methods=["POST"]) for path in answers),
             *(Route(path, static) for path in ("/", *_FILES)),
         ],
         exception_handlers={HTTPException: _refused, Exception: _failed},  # type: ignore[dict-item]
@@ -185,7 +191,30 @@ def page(trained: Classifier, limits: Limits) -> str:
         limits=limits,
         pixels=decode.MAX_PIXELS,
         too_large=_too_many_bytes(limits).detail,
+        scale=data_url(gradcam.scale(), "PNG"),
+        scale_words=gradcam.SCALE_WORDS,
     )
+
+
+def listening(port: int) -> socket.socket:
+    """A socket that this machine alone can reach.
+
+    Raises:
+        InputError: The port is taken, or none.
+    """
+    # the protocol is named because asyncio sends small packets at once only where it is
+    place = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        place.bind((HOST, port))
+        place.listen()
+    except (OSError, OverflowError) as error:
+        place.close()
+        raise InputError(
+            f"--port: found {port}, which can't be listened on ({error}); expected one from 1024 "
+            f"to 65535 that no other program uses. Try --port {PORT + 80}."
+        ) from None
+    return place
 
 
 def run(app: ASGIApp, place: socket.socket, limits: Limits) -> None:

@@ -13,20 +13,20 @@ let busy = 0, done = 0, failed = 0, all = 0;
 const percent = (share) =>
   share > 0.9995 ? "> 99.9 %" : share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
 
-async function ask(file) {
+async function ask(path, file) {
   if (file.size > input.dataset.bytes) throw new Error(input.dataset.tooLarge);
   const request = {
     method: "POST",
     headers: { "Content-Type": "application/octet-stream" },
     body: file,
   };
-  const response = await fetch("judge", request).catch(() => {
+  const response = await fetch(path, request).catch(() => {
     throw new Error("the browser can’t read it (is it a folder?), or the program behind this page has ended");
   });
   const busyFor = response.headers.get("Retry-After");
   if (busyFor) {
     await new Promise((go) => setTimeout(go, 1000 * busyFor));
-    return ask(file);
+    return ask(path, file);
   }
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.error);
@@ -41,7 +41,7 @@ async function show(card, name, answer) {
   picture.src = answer.picture;
   picture.alt = name;
   heat.src = answer.heat;
-  heat.alt = `Heat map of what spoke for ${answer.class}`;
+  heat.alt = `Heat map of what speaks for ${answer.class}`;
   slider.oninput = () => { heat.style.opacity = slider.value / 100; };
   slider.oninput();
   find(".class").textContent = answer.class;
@@ -58,8 +58,6 @@ async function show(card, name, answer) {
     row.classList.toggle("highest", label === answer.class);
   }
   find(".unlike").hidden = !answer.unlike;
-  find(".copies").hidden = !answer.copies.length;
-  find(".copies span").textContent = answer.copies.join(", ");
   card.classList.toggle("meaningless", answer.unlike);
   await picture.decode();
   view.style.setProperty("--ratio", picture.naturalWidth / picture.naturalHeight);
@@ -68,26 +66,37 @@ async function show(card, name, answer) {
 
 async function handle({ card, file }) {
   const state = card.querySelector(".state");
-  state.textContent = "Looking …";
+  let result, missing = "No answer";
   try {
-    const answer = await ask(file);
+    state.textContent = "Asking the network …";
+    const answer = await ask("judge", file);
     await show(card, file.name, answer);
-    state.remove();
-    news.textContent = `${file.name}: ` + (answer.unlike
+    result = answer.unlike
       ? "doesn’t look like a chest X-ray"
-      : `${answer.class}, ${percent(answer.probabilities[answer.class])}`);
+      : `${answer.class}, ${percent(answer.probabilities[answer.class])}`;
+    card.querySelector(".answer").append(state);
+    missing = "Copies of it can’t be looked for";
+    state.textContent = "Looking for a copy of it among the training images …";
+    const { copies } = await ask("copies", file);
+    state.textContent = "No copy of it is among the training images.";
+    if (copies.length) {
+      card.querySelector(".copies span").textContent = copies.join(", ");
+      card.querySelector(".copies").hidden = false;
+      state.remove();
+      result += "; a copy of it is among the training images";
+    }
   } catch (error) {
     failed += 1;
     card.classList.add("failed");
-    state.textContent = `No answer: ${error.message}.`;
-    news.textContent = `${file.name}: ${state.textContent}`;
+    state.textContent = `${missing}: ${error.message}.`;
+    result = state.textContent;
   }
   card.removeAttribute("aria-busy");
   done += 1;
   bar.value = done;
-  if (all > 1) {
-    news.textContent = `${done} of ${all} images done` + (failed ? `, ${failed} without an answer` : "");
-  }
+  news.textContent = all > 1
+    ? `${done} of ${all} images done` + (failed ? `, ${failed} without an answer` : "")
+    : `${file.name}: ${result}`;
 }
 
 async function work() {

@@ -5,16 +5,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from playwright.sync_api import FilePayload, Locator, Page, expect
+from PIL import Image
+from playwright.sync_api import FileChooser, FilePayload, Locator, Page, expect
 
-from stages.serving.answers import Answers
-from tests import made
+from tests import made, made_dicom
 from tests.serving import server
 
 BROKEN: FilePayload = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello\n"}
+PHOTO: FilePayload = {
+    "name": "a.jpg",
+    "mimeType": "image/jpeg",
+    "buffer": made.encoded(
+        Image.merge("RGB", [made.picture(seed, (300, 200)) for seed in (1, 2, 3)]), "JPEG"
+    ),
+}
+UNLIKE = "This doesn\N{RIGHT SINGLE QUOTATION MARK}t look like a chest X-ray."
 REFUSED = "Failed to load resource: the server responded with a status of 422"
 """The browser's own remark on every such answer, which no page can prevent."""
+
+
+expect.set_options(timeout=30_000)  # a loaded machine
 
 
 def file(seed: int, kind: str = "PNG", size: tuple[int, int] = (300, 240)) -> FilePayload:
@@ -67,8 +79,8 @@ def drop(page: Page, files: list[FilePayload], event: str = "drop") -> None:
 def test_one_image(page: Page) -> None:
     page.set_input_files("#files", [file(1)])
     (card,) = cards(page, 1)
-    network: Any = server.Network()
-    answer = Answers(network)(file(1)["buffer"])
+    network = server.Network()
+    answer = server.answers_of(network).judge(file(1)["buffer"])
     expect(card.get_by_role("heading")).to_have_text("1.png")
     expect(card.locator(".class")).to_have_text(answer["class"])
     rows = card.get_by_role("row")
@@ -83,6 +95,41 @@ def test_one_image(page: Page) -> None:
         assert bar["width"] == pytest.approx(max(2, share * track["width"]), abs=1)
     expect(page.get_by_role("status")).to_contain_text(f"1.png: {answer['class']}")
     expect(card.locator(".warning:visible")).to_have_count(0)
+    expect(card).to_contain_text("No copy of it is among the training images.")
+
+
+def test_a_copy_of_a_training_image(page: Page) -> None:
+    name, picture = next(iter(server.KNOWN.items()))
+    copy = made.encoded(picture.crop((4, 4, 296, 236)), "JPEG")
+    page.set_input_files("#files", {"name": "a.jpg", "mimeType": "", "buffer": copy})
+    (card,) = cards(page, 1)
+    warning = card.locator(".warning:visible")
+    expect(warning).to_contain_text(f"A copy of this image is among the training images: {name}.")
+    expect(page.get_by_role("status")).to_contain_text("a copy of it is among the training images")
+
+
+def test_a_photo(page: Page) -> None:
+    page.set_input_files("#files", [PHOTO])
+    (card,) = cards(page, 1)
+    warning = card.locator(".warning:visible")
+    expect(warning).to_contain_text(UNLIKE)
+    box, answer = warning.bounding_box(), card.locator(".class").bounding_box()
+    assert box is not None
+    assert answer is not None
+    assert box["y"] < answer["y"]
+    expect(page.get_by_role("status")).to_have_text(f"a.jpg: {UNLIKE[5:-1]}")
+
+
+def test_a_dicom_file(page: Page) -> None:
+    pixels = np.asarray(made.picture(5, (300, 240)), np.uint16) * 16
+    files: list[FilePayload] = [
+        {"name": "IM0001", "mimeType": "", "buffer": made_dicom.picture(pixels, 12)},
+        {"name": "ct.dcm", "mimeType": "", "buffer": made_dicom.picture(pixels, Modality="CT")},
+    ]
+    page.set_input_files("#files", files)
+    good, refused = cards(page, 2)
+    expect(good.get_by_role("img").first).to_have_js_property("naturalWidth", 300)
+    expect(refused).to_contain_text("No answer: ")
 
 
 def test_the_heat_map_lies_over_the_picture_and_fades(page: Page) -> None:
@@ -154,14 +201,19 @@ def test_the_zone_shows_that_it_takes_what_is_dragged(page: Page) -> None:
 def test_by_keyboard_alone(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "mine.png"
     path.write_bytes(file(1)["buffer"])
+    choosers: list[FileChooser] = []
+    page.on(
+        "filechooser", lambda each: choosers.append(each)
+    )  # long before, because it takes effect late
     page.keyboard.press("Tab")
     chooser = page.get_by_label("Drop radiographs here, paste them, or choose files")
     expect(chooser).to_be_focused()
     expect(page.locator(".drop")).to_have_css("outline-style", "solid")
-    with page.expect_file_chooser() as chosen:
-        page.keyboard.press("Enter")
-    assert chosen.value.is_multiple()
-    chosen.value.set_files(path)
+    page.keyboard.press("Enter")
+    while not choosers:
+        page.wait_for_timeout(50)
+    assert choosers[0].is_multiple()
+    choosers[0].set_files(path)
     (card,) = cards(page, 1)
     expect(chooser).to_be_focused()
     page.keyboard.press("Tab")
@@ -215,8 +267,8 @@ def test_colours_are_told_apart(address: str, open_page: Any) -> None:
     """Text has the contrast that WCAG 2.2 wants of it, 4.5 to 1, in both schemes."""
     for scheme in ("light", "dark"):
         page = open_page(address, color_scheme=scheme).page
-        page.set_input_files("#files", [file(1), BROKEN])
-        cards(page, 2)
+        page.set_input_files("#files", [file(1), BROKEN, PHOTO])
+        cards(page, 3)
         contrasts = page.evaluate(CONTRASTS)
         assert len(contrasts) > 10
         assert {text: ratio for text, ratio in contrasts.items() if ratio < 4.5} == {}

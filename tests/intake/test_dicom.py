@@ -1,8 +1,5 @@
-import errno
 import io
-import json
 import logging
-import re
 import subprocess
 import sys
 import warnings
@@ -14,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from pydicom import Dataset, dcmread, uid
 from pydicom.data import get_testdata_file
 from pydicom.pixels import apply_modality_lut, apply_windowing, pixel_array

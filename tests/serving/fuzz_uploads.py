@@ -24,7 +24,6 @@ from typing import Any
 
 from stages.intake.decode import UnreadableImageError
 from stages.serving import app
-from stages.serving.answers import Answers
 from tests.intake import fuzz_images
 from tests.serving import server
 
@@ -41,12 +40,12 @@ def main(seed: int, count: int) -> dict[str, Any]:
         (name, fuzz_images.mutated(data, dice))
         for name, data in (samples[number % len(samples)] for number in range(count))
     ]
-    network: Any = server.Network()
-    answers = Answers(network)
+    network = server.Network()
+    answers = server.answers_of(network)
 
     def expected(file: bytes) -> tuple[int, dict[str, Any]]:
         try:
-            return 200, answers(file)
+            return 200, answers.judge(file)
         except UnreadableImageError as error:
             return 422, {"error": error.reason}
 

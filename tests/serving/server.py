@@ -10,7 +10,6 @@ opens for writing it names on standard error, and so it does with everything tha
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -22,11 +21,14 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
+from stages.intake import copies
+from stages.intake.known import Known
 from stages.serving import app
 from stages.serving.answers import Answers
 from tests import made
 
 ROWS, CHANNELS = 46, 32
+KEPT = ("hashes", "fine", "coarse")
 FAILS = b"a file on which the program fails"
 
 
@@ -55,6 +57,23 @@ class Network:
         return softmax(np.array(rows, np.float64), axis=1), activations
 
 
+KNOWN = {f"train/Normal/{seed}.png": made.picture(seed, (300, 240)) for seed in (901, 902)}
+"""The images that it was trained on."""
+
+
+def answers_of(network: Network) -> Answers:
+    """Takes coloured images for no chest X-rays."""
+    prints = [copies.fingerprint(picture) for picture in KNOWN.values()]
+    arrays = [np.array([getattr(each, name) for each in prints]) for name in KEPT]
+    known = Known(list(KNOWN), *arrays)
+
+    def coloured(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray((pixels.max(axis=3) != pixels.min(axis=3)).any(axis=(1, 2)))
+
+    trained: Any = network
+    return Answers(trained, known, coloured)
+
+
 @contextlib.contextmanager
 def running(folder: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The process, started in an empty folder for what it might write, and its port."""
@@ -77,7 +96,8 @@ def running(folder: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen[st
 
 
 def _tell(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+    writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if writes and arguments[0] != os.devnull and not isinstance(arguments[0], int):  # a pipe's end
         print(f"opened {arguments[0]} for writing", file=sys.stderr, flush=True)
 
 
@@ -87,19 +107,20 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     pause = settings.pop("pause", 0)
     network: Any = Network(*filter(None, [settings.pop("data", None)]))
-    answers = Answers(network)
+    answers = answers_of(network)
     limits = app.Limits(**settings)
 
     def answer(file: bytes) -> dict[str, Any]:
         time.sleep(pause)
         if file == FAILS:
             raise RuntimeError("a fault of the program")
-        return answers(file)
+        return answers.judge(file)
 
-    with socket.create_server((app.HOST, 0)) as place:
+    with app.listening(0) as place:
         sys.addaudithook(_tell)
         print(place.getsockname()[1], flush=True)
-        app.run(app.create(answer, app.page(network, limits), limits), place, limits)
+        paths = {"/judge": answer, "/copies": answers.copies}
+        app.run(app.create(paths, app.page(network, limits), limits), place, limits)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import psutil
 import pytest
+from pydicom import uid
 
 from stages.serving import app
-from stages.serving.answers import Answers
-from tests import made
+from tests import made, made_dicom
 from tests.serving import server
 
 IMAGE = {"Content-Type": app.IMAGE}
@@ -135,9 +136,9 @@ def test_the_page_says_what_the_network_is(port: int) -> None:
     for words in (
         "Trained on <b>SYNTHETIC PHANTOMS</b>: its answers on real radiographs mean nothing.",
         "Not a medical device.",
-        "SYNTHETIC PHANTOM (seed 1); protocol: holdout",
+        "Trained on SYNTHETIC PHANTOM (seed 1), protocol holdout.",
         "Covid, Normal or Viral Pneumonia",
-        "up to 2 MB and 40 megapixels",
+        "DICOM, up to 2 MB and 40 megapixels",
     ):
         assert words in page
 
@@ -167,10 +168,29 @@ def test_every_answer_forbids_to_store_frame_or_load_from_elsewhere(port: int) -
 
 
 def test_an_image_gets_the_answer_of_the_network(port: int) -> None:
-    network: Any = server.Network()
+    network = server.Network()
     answer = judged(port, GOOD)
     assert answer.status == 200
-    assert json.loads(answer.body) == Answers(network)(GOOD)
+    assert json.loads(answer.body) == server.answers_of(network).judge(GOOD)
+
+
+def test_a_copy_of_a_training_image_is_named(port: int) -> None:
+    name, picture = list(server.KNOWN.items())[1]
+    copy = made.encoded(picture.crop((5, 5, 290, 235)).resize((800, 700)), "JPEG")
+    answer = asked(port, "POST", "/copies", copy)
+    assert json.loads(answer.body) == {"copies": [name]}
+    assert json.loads(asked(port, "POST", "/copies", GOOD).body) == {"copies": []}
+
+
+def test_a_dicom_file_is_an_image(port: int) -> None:
+    pixels = np.asarray(made.picture(seed=1, size=(300, 240)), np.uint16) * 16
+    file = made_dicom.picture(pixels, 12, syntax=uid.JPEG2000Lossless)
+    answer = judged(port, file)
+    assert answer.status == 200
+    assert json.loads(answer.body) == server.answers_of(server.Network()).judge(file)
+    refused = judged(port, made_dicom.picture(pixels, 12, Modality="CT"))
+    assert refused.status == 422
+    assert "CT" in refused.error
 
 
 def test_many_at_once_get_what_each_gets_alone(port: int) -> None:
@@ -214,7 +234,9 @@ def test_a_file_that_is_no_image_is_refused_in_the_words_of_predict(
         *("localhost.", "x@localhost", "localhost:80:80", "", "0.0.0.0", "127.0.0.1:"),
     ],
 )
-@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("POST", "/judge"), ("GET", "/none")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/"), ("POST", "/judge"), ("POST", "/copies"), ("GET", "/none")]
+)
 def test_another_host_is_refused(port: int, host: str, method: str, path: str) -> None:
     answer = asked(port, method, path, GOOD, IMAGE | {"Host": host})
     assert answer.status == 421
