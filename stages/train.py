@@ -7,6 +7,7 @@ network as LiteRT in `models/classifier.tflite`, which is what all others run,
 `dvc metrics show`, accuracy and loss in `metrics/train.json` and `metrics/val.json`.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +48,23 @@ def main() -> None:
     train, validation = dataset.load(["train"]), dataset.load(["validation"])
     network.start(settings.threads)
     trained, history, kept = network.fit(train, validation, settings, "train")
-    with files.atomic_write(classifier.MODEL.parent) as folder:
-        network.save(trained, folder / network.MODEL.name)
-        exported = folder / classifier.MODEL.name
-        network.export(trained, exported)
-        metadata = {
-            "provenance": provenance,
-            "classes": train.classes,
-            "threads": settings.threads,
-            "temperature": 1.0,  # until it is fitted
-            "sha256": files.sha256_of(exported),
-        }
-        shipped = classifier.Classifier(exported.read_bytes(), metadata)
-        for images in (train, validation):
-            check(shipped, trained, images.pixels)
-        probabilities = shipped.probabilities(validation.pixels)
-        metadata["temperature"] = temperature.fit(probabilities, validation.labels)
-        files.write_json(folder / classifier.METADATA.name, metadata)
+    exported = network.export(trained)
+    metadata = {
+        "provenance": provenance,
+        "classes": train.classes,
+        "threads": settings.threads,
+        "temperature": 1.0,  # until it is fitted
+        "sha256": hashlib.sha256(exported).hexdigest(),
+    }
+    shipped = classifier.Classifier(exported, metadata)
+    for images in (train, validation):
+        check(shipped, trained, images.pixels)
+    probabilities = shipped.probabilities(validation.pixels)
+    metadata["temperature"] = temperature.fit(probabilities, validation.labels)
+    network.save(trained, network.MODEL)
+    with files.atomic_write(classifier.MODEL) as partial:
+        partial.write_bytes(exported)
+    files.write_json(classifier.METADATA, metadata)
     files.write_json(HISTORY, history)
     final = {name: value for name, value in history[kept - 1].items() if name != "epoch"}
     files.write_json(

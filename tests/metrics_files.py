@@ -288,6 +288,21 @@ def make(
                 "outside_centre_share_if_uniform": random.random(),
             },
         },
+        "errors": {
+            "provenance": where,
+            "errors": [
+                {
+                    "file": f"test/{classes[0]}/{number}.png",
+                    "actual": classes[0],
+                    "predicted": random.choice(classes[1:]),
+                    "probability": 1 - number / 10,
+                    "probability_of_actual": number / 20,
+                    "image": f"{number:02d}.png",
+                    "map": f"{number:02d}-map.png",
+                }
+                for number in range(1, 4)
+            ],
+        },
         "predictions": [
             {"file": leaked[0], "actual": classes[0], "predicted": classes[0], "leaked": True},
             *(

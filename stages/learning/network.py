@@ -244,8 +244,8 @@ def save(network: Any, target: Path) -> None:
                 normal.writestr(zipfile.ZipInfo(name, _ZIP_TIME), content)
 
 
-def export(network: Any, target: Path) -> None:
-    """Writes the network as LiteRT, atomically and with the same bytes for the same network.
+def export(network: Any) -> bytes:
+    """The network as a LiteRT file, with the same bytes for the same network.
 
     float32, built-in operations only. Takes `image`, float32, (n, SIZE, SIZE, 3), 0 to 255; gives
     `probabilities`, (n, classes), and `activations`, those of the last convolution, (n, rows,
@@ -262,5 +262,5 @@ def export(network: Any, target: Path) -> None:
     # named, because Keras numbers what has no name, and the name is in the file
     both = keras.Model(bare.inputs[0], outputs, name="classifier")
     converter = tensorflow.lite.TFLiteConverter.from_keras_model(both)
-    with files.atomic_write(target) as partial, contextlib.redirect_stdout(io.StringIO()):
-        partial.write_bytes(converter.convert())
+    with contextlib.redirect_stdout(io.StringIO()):
+        return bytes(converter.convert())

@@ -191,7 +191,8 @@ def test_the_colours_are_those_of_inferno_ever_lighter() -> None:
     from matplotlib import colormaps
 
     positions = np.linspace(0, 1, len(gradcam._COLOURS))
-    assert abs(colormaps["inferno"](positions)[:, :3] * 255 - gradcam._COLOURS).max() < 1
+    inferno = np.rint(colormaps["inferno"](positions)[:, :3] * 255)
+    assert gradcam._COLOURS.tolist() == inferno.tolist()
     grey = np.full((1, 101, 3), 40, np.uint8)
     heat = np.linspace(0, 1, 101, dtype=np.float32)[None]
     lightness = np.asarray(gradcam.overlay(grey, heat).convert("L"), int)[0]
@@ -281,6 +282,7 @@ def test_each_image_stands_beside_the_same_one_under_its_map(
         assert (plain.images[0].get_array() == pixels[number]).all()
         overlay = np.asarray(gradcam.overlay(pixels[number], maps[number]))
         assert (covered.images[0].get_array() == overlay).all()
+    assert figure.get_suptitle() == "title"
     bar = figure.axes[-1]
     assert bar.get_xlabel() == gradcam.SCALE_WORDS
     assert bar.get_xlim() == (0, 1)

@@ -23,7 +23,7 @@ from pathlib import Path
 from stages.learning import network
 network.start(2)
 import keras
-network.export(keras.saving.load_model(sys.argv[1]), Path(sys.argv[2]))
+Path(sys.argv[2]).write_bytes(network.export(keras.saving.load_model(sys.argv[1])))
 """
 
 
@@ -64,7 +64,7 @@ def built() -> Any:
 def folder(built: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network as LiteRT and as Keras, with its metadata."""
     place: Path = tmp_path_factory.mktemp("models")
-    network.export(built, place / "classifier.tflite")
+    (place / "classifier.tflite").write_bytes(network.export(built))
     network.save(built, place / "classifier.keras")
     write_metadata(place)
     return place
@@ -135,7 +135,7 @@ class TestExported:
     def test_the_same_bytes_in_another_process_and_nothing_printed(
         self, folder: Path, tmp_path: Path
     ) -> None:
-        target = tmp_path / "deeper/there.tflite"
+        target = tmp_path / "there.tflite"
         done = subprocess.run(
             [sys.executable, "-c", EXPORT, str(folder / "classifier.keras"), str(target)],
             env=os.environ | {"PYTHONHASHSEED": "5", "TZ": "Asia/Tokyo"},
@@ -146,7 +146,6 @@ class TestExported:
         )
         assert (done.stdout, done.stderr) == ("", "")
         assert target.read_bytes() == (folder / "classifier.tflite").read_bytes()
-        assert os.listdir(target.parent) == ["there.tflite"]
 
     def test_what_goes_with_it(self, folder: Path) -> None:
         shipped = load(folder)

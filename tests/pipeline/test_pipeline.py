@@ -170,6 +170,7 @@ EDITS = {
     "stages/intake/records.py": ["audit", "preprocess", "external"],
     "stages/intake/settings.py": ["audit", "preprocess", "external"],
     "stages/preprocess.py": ["preprocess"],
+    "stages/learning/classifier.py": ["preprocess", *TRAIN, *JUDGE],
     "stages/learning/dataset.py": ["preprocess", *TRAIN, *JUDGE],
     "stages/learning/network.py": ["preprocess", *TRAIN, *JUDGE],
     "stages/learning/settings.py": ["preprocess", *TRAIN, *JUDGE],
