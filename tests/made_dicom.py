@@ -18,8 +18,30 @@ LOSSLESS = (
 LOSSY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000)
 
 
-def header(**tags: Any) -> Dataset:
-    """A data set with these tags, and those that a file can't be without."""
+SECRETS = {
+    "PatientName": "Mueller^Erika",
+    "PatientID": "KH4711-081",
+    "IssuerOfPatientID": "St-Elsewhere",
+    "PatientBirthDate": "19360229",
+    "PatientAddress": "Heidestrasse 17",
+    "StudyDate": "20200311",
+    "StudyTime": "173342",
+    "AccessionNumber": "ACC998877",
+    "ReferringPhysicianName": "Watson^John",
+    "InstitutionName": "Charing-Cross",
+    "DeviceSerialNumber": "SN5550001",
+    "StudyInstanceUID": "1.2.840.99999.1.31415926",
+    "SeriesInstanceUID": "1.2.840.99999.1.27182818",
+    "SOPInstanceUID": "1.2.840.99999.1.16180339",
+    "ImageComments": "fell off a ladder",
+    "WindowCenterWidthExplanation": "for-Doctor-House",
+    "LUTExplanation": "of-Doctor-House",
+}
+"""What a file may tell of a person, a day and a place."""
+
+
+def header() -> Dataset:
+    """A data set of the tags that no file can be without."""
     made = Dataset()
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
@@ -28,7 +50,6 @@ def header(**tags: Any) -> Dataset:
     made.Modality = "CR"
     made.StudyInstanceUID = "1.2.3.5"
     made.SeriesInstanceUID = "1.2.3.6"
-    made.update(tags)
     return made
 
 
@@ -52,10 +73,10 @@ def picture(
     made.set_pixel_data(pixels, photometric, bits or 8 * pixels.dtype.itemsize)
     made.SOPInstanceUID = "1.2.3.4"  # instead of a random one
     for name, value in tags.items():
-        if value is None:
-            del made[name]
-        else:
+        if value is not None:
             setattr(made, name, value)
+        elif name in made:
+            del made[name]
     if syntax in UNCOMPRESSED:
         return written(made, syntax)
     return compressed(written(made), syntax)
@@ -91,3 +112,27 @@ def compressed(data: bytes, syntax: str) -> bytes:
         writer.SetImage(change.GetOutput())
         writer.Write()
         return path.read_bytes()
+
+
+def lut(entries: list[int], first: int, bits: int, words: bool = True) -> list[Dataset]:
+    """A sequence of one look-up table; entries of eight bits may stand two in a word."""
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US" if first >= 0 else "SS", [len(entries), first, bits])
+    if words:
+        table.add_new("LUTData", "US", entries)
+    else:
+        table.add_new("LUTData", "OW", bytes(entries))
+    return [table]
+
+
+def secretive(pixels: np.ndarray, bits: int | None = None, **tags: Any) -> bytes:
+    """A DICOM file that tells all of SECRETS."""
+    known = {name: value for name, value in SECRETS.items() if name != "LUTExplanation"}
+    explained = lut([0, 100, 255], 50, 8)
+    explained[0].LUTExplanation = SECRETS["LUTExplanation"]
+    return picture(pixels, bits, **{"VOILUTSequence": explained, **known, **tags})
+
+
+def told(text: str) -> list[str]:
+    """Which of SECRETS a text tells."""
+    return [name for name, value in SECRETS.items() if value in text]

@@ -202,9 +202,8 @@ def test_by_keyboard_alone(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "mine.png"
     path.write_bytes(file(1)["buffer"])
     choosers: list[FileChooser] = []
-    page.on(
-        "filechooser", lambda each: choosers.append(each)
-    )  # long before, because it takes effect late
+    # long before it is needed, because it takes effect late
+    page.on("filechooser", lambda each: choosers.append(each))  # noqa: PLW0108 (wants a function)
     page.keyboard.press("Tab")
     chooser = page.get_by_label("Drop radiographs here, paste them, or choose files")
     expect(chooser).to_be_focused()

@@ -18,13 +18,17 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
+from pydicom import uid
 
 from stages.intake import decode
-from tests import made
+from tests import made, made_dicom
 
 SECONDS = 5
+SELDOM = 25  # one in so many files is a compressed DICOM file, which takes 50 ms
 
 
 def encodings() -> dict[str, bytes]:
@@ -69,6 +73,35 @@ def encodings() -> dict[str, bytes]:
         encoded[name] = file.getvalue()
     encoded["png-interlaced"] = made.interlaced_png(grey)
     return encoded
+
+
+def dicom_encodings() -> dict[str, bytes]:
+    """Small DICOM files that tell secrets, with each kind of table and number that is read."""
+    grey = np.asarray(made.picture(seed=1, size=(72, 56))).astype(np.uint16) * 16
+    window = {"WindowCenter": [2000, 5], "WindowWidth": [3000, 5], "VOILUTSequence": None}
+    rescaled = {"RescaleSlope": "0.5", "RescaleIntercept": "-100", **window}
+    little, implicit, big = made_dicom.UNCOMPRESSED
+    table = made_dicom.lut([number % 4096 for number in range(0, 8000, 7)], -300, 16)
+    recipes: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
+        "window": (grey, {"bits": 12, "photometric": "MONOCHROME1", "syntax": little, **window}),
+        "rescaled": (grey.astype(np.int16) - 2048, {"bits": 12, "syntax": implicit, **rescaled}),
+        "big-endian": (grey, {"bits": 16, "syntax": big}),
+        "modality-lut": (grey, {"bits": 12, "syntax": big, "ModalityLUTSequence": table}),
+        "8-bit": ((grey >> 4).astype(np.uint8), {"VOILUTSequence": None}),
+    }
+    return {
+        f"dicom-{name}": made_dicom.secretive(pixels, **options)
+        for name, (pixels, options) in recipes.items()
+    }
+
+
+def compressed_encodings() -> dict[str, bytes]:
+    """Small DICOM files, one for each way to compress them."""
+    grey = np.asarray(made.picture(seed=1, size=(72, 56)))
+    return {
+        f"dicom-{uid.UID(syntax).keyword}": made_dicom.secretive(grey, syntax=syntax)
+        for syntax in (*made_dicom.LOSSLESS, *made_dicom.LOSSY)
+    }
 
 
 def mutated(data: bytes, dice: random.Random) -> bytes:
@@ -124,7 +157,8 @@ def check(picture: Image.Image, facts: decode.Facts, at_least: int | None) -> No
 
 def main(seed: int, count: int) -> None:
     """Decodes `count` mutated files."""
-    samples = sorted(encodings().items())
+    samples = sorted({**encodings(), **dicom_encodings()}.items())
+    compressed = sorted(compressed_encodings().items())
     dice = random.Random(seed)
     reasons: Counter[str] = Counter()
     pictures, slowest = 0, (0.0, "")
@@ -132,6 +166,8 @@ def main(seed: int, count: int) -> None:
         path = Path(scratch) / "image"
         for number in range(count):
             name, data = samples[number % len(samples)]
+            if number % SELDOM == 0:
+                name, data = compressed[number // SELDOM % len(compressed)]
             path.write_bytes(mutated(data, dice))
             begin = time.perf_counter()
             faulthandler.dump_traceback_later(SECONDS, exit=True)

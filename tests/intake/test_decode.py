@@ -532,10 +532,13 @@ def test_what_in_a_folder_looks_like_an_image(
         (tmp_path / name).write_bytes(data)
     (tmp_path / "folder").mkdir()
     opened = []
-    open_file = Path.open
-    monkeypatch.setattr(
-        Path, "open", lambda path, *mode: opened.append(path.name) or open_file(path, *mode)
-    )
+    open_file: Any = Path.open
+
+    def noting(path: Path, *mode: str) -> Any:
+        opened.append(path.name)
+        return open_file(path, *mode)
+
+    monkeypatch.setattr(Path, "open", noting)
     assert [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path)] == images
     assert sorted(opened) == ["1.2.840.10008", "1.5", "IM0001", "LICENSE", "short"]
 
@@ -595,6 +598,14 @@ def test_mutated_files() -> None:
             "it holds ",
             "it has ",
             "its image data is damaged (",
+            "its DICOM header or image data is damaged or cut short",
+            "it is a DICOM file without a picture",
+            "it stores ",
+            "its modality is ",
+            "its pixels are ",
+            "its transfer syntax is ",
+            "the highest bit of its pixels is number ",
         )
+        assert made_dicom.told((out + err).decode(errors="replace")) == []
         for text in record["reasons"]:
             assert text.startswith(beginnings)

@@ -1,8 +1,14 @@
+import csv
+import hashlib
 import io
+import itertools
+import json
 import logging
+import re
 import subprocess
 import sys
 import warnings
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,9 +17,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom import Dataset, dcmread, uid
 from pydicom.data import get_testdata_file
-from pydicom.pixels import apply_modality_lut, apply_windowing, pixel_array
+from pydicom.pixels.processing import apply_modality_lut, apply_windowing
+from pydicom.pixels.utils import pixel_array
 
 from stages.intake import decode, dicom
 from stages.intake.decode import DAMAGED, Facts, UnreadableImageError
@@ -47,16 +55,6 @@ def spread(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.rint(255 * np.clip((values.astype(float) - low) / (high - low), 0, 1)).astype(int)
 
 
-def lut(entries: list[int], first: int, bits: int, words: bool = True) -> list[Dataset]:
-    table = Dataset()
-    table.add_new("LUTDescriptor", "US" if first >= 0 else "SS", [len(entries), first, bits])
-    if words:
-        table.add_new("LUTData", "US", entries)
-    else:
-        table.add_new("LUTData", "OW", bytes(entries))
-    return [table]
-
-
 # ---------------------------------------------------------------------------------- what is shown
 
 
@@ -70,10 +68,13 @@ def test_eight_bits_are_shown_as_they_are() -> None:
 def test_monochrome1_is_turned_about_once_and_by_its_name_alone() -> None:
     expected = 255 - GREY.astype(int)
     for shape in (None, "INVERSE", "IDENTITY"):
-        tags = {"PresentationLUTShape": shape} if shape else {}
-        assert (shown_of(GREY, photometric="MONOCHROME1", **tags) == expected).all()
-        assert (shown_of(GREY, photometric="MONOCHROME2", **tags) == GREY).all()
-    window = {"WindowCenter": 2048, "WindowWidth": 1000}
+        dark, light = (
+            shown_of(GREY, photometric=f"MONOCHROME{number}", PresentationLUTShape=shape)
+            for number in (1, 2)
+        )
+        assert (dark == expected).all()
+        assert (light == GREY).all()
+    window: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 1000}
     straight = shown_of(RAMP, 12, **window)
     assert (shown_of(RAMP, 12, photometric="MONOCHROME1", **window) == 255 - straight).all()
 
@@ -124,8 +125,8 @@ def test_rescaled_values_are_windowed(slope: float) -> None:
     ],
 )
 def test_the_first_window_counts(function: str | None, centre: float, width: float) -> None:
-    tags = {"VOILUTFunction": function} if function else {}
-    found = shown_of(RAMP, 12, WindowCenter=[centre, 40], WindowWidth=[width, 80], **tags)
+    window = {"WindowCenter": [centre, 40], "WindowWidth": [width, 80]}
+    found = shown_of(RAMP, 12, VOILUTFunction=function, **window)
     assert (found == spread(RAMP, 773, 1274)).all()
 
 
@@ -209,7 +210,7 @@ def test_a_voi_lut_comes_before_a_window(syntax: str, signed: bool) -> None:
         pixels,
         16 if signed else 12,
         syntax=syntax,
-        VOILUTSequence=lut(entries, first, 12),
+        VOILUTSequence=made_dicom.lut(entries, first, 12),
         WindowCenter=7,
         WindowWidth=3,
     )
@@ -220,7 +221,9 @@ def test_a_voi_lut_comes_before_a_window(syntax: str, signed: bool) -> None:
 @pytest.mark.parametrize("words", [True, False])
 def test_entries_of_eight_bits_stand_alone_in_a_word_or_in_pairs(words: bool) -> None:
     entries = [number // 16 for number in range(4096)]
-    assert (shown_of(RAMP, 12, VOILUTSequence=lut(entries, 0, 8, words)) == RAMP // 16).all()
+    assert (
+        shown_of(RAMP, 12, VOILUTSequence=made_dicom.lut(entries, 0, 8, words)) == RAMP // 16
+    ).all()
 
 
 def test_a_lut_of_all_values() -> None:
@@ -233,7 +236,11 @@ def test_a_lut_of_all_values() -> None:
 
 def test_a_modality_lut_comes_before_a_window_and_instead_of_rescaling() -> None:
     entries = [number * 10 for number in range(4096)]
-    tags = {"ModalityLUTSequence": lut(entries, 0, 16), "RescaleSlope": 5, "RescaleIntercept": 9}
+    tags = {
+        "ModalityLUTSequence": made_dicom.lut(entries, 0, 16),
+        "RescaleSlope": 5,
+        "RescaleIntercept": 9,
+    }
     found = shown_of(RAMP, 12, WindowCenter=20000, WindowWidth=10001, **tags)
     assert (found == spread(RAMP * 10.0, 14999.5, 24999.5)).all()
     assert (shown_of(RAMP, 12, **tags) == spread(RAMP, 0, 4095)).all()
@@ -332,7 +339,7 @@ def test_the_bits_of_a_compressed_frame_are_its_own() -> None:
             assert (found == spread(pixels, pixels.min(), pixels.max())).all()
 
 
-# ----------------------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------------------- what is refused
 
 
 @pytest.mark.parametrize(
@@ -475,44 +482,12 @@ def test_an_annotation_in_the_picture_is_refused_unless_the_parameter_accepts_it
     assert (shown_of(GREY, BurnedInAnnotation="NO") == GREY).all()
 
 
-# ------------------------------------------------------------------- what must not be told of a file
-
-SECRETS = {
-    "PatientName": "Mueller^Erika",
-    "PatientID": "KH4711-0815",
-    "IssuerOfPatientID": "St-Elsewhere",
-    "PatientBirthDate": "19360229",
-    "PatientAddress": "Heidestrasse 17",
-    "StudyDate": "20200311",
-    "StudyTime": "173342",
-    "AccessionNumber": "ACC998877",
-    "ReferringPhysicianName": "Watson^John",
-    "InstitutionName": "Charing-Cross",
-    "DeviceSerialNumber": "SN5550001",
-    "StudyInstanceUID": "1.2.840.99999.1.31415926",
-    "SeriesInstanceUID": "1.2.840.99999.1.27182818",
-    "SOPInstanceUID": "1.2.840.99999.1.16180339",
-    "ImageComments": "fell off a ladder",
-    "WindowCenterWidthExplanation": "for-Doctor-House",
-    "LUTExplanation": "of-Doctor-House",
-}
-
-
-def secretive(pixels: np.ndarray, bits: int | None = None, **tags: Any) -> bytes:
-    """A DICOM file that tells all of SECRETS."""
-    known = {name: value for name, value in SECRETS.items() if name != "LUTExplanation"}
-    explained = lut([0, 100, 255], 50, 8)
-    explained[0].LUTExplanation = SECRETS["LUTExplanation"]
-    return made_dicom.picture(pixels, bits, **{"VOILUTSequence": explained, **known, **tags})
-
-
-def told(text: str) -> list[str]:
-    return [name for name, value in SECRETS.items() if value in text]
+# ------------------------------------------------------------------- what must not be told of files
 
 
 def test_the_secrets_are_in_the_file() -> None:
-    data = secretive(GREY).decode("latin-1")
-    assert told(data) == list(SECRETS)
+    data = made_dicom.secretive(GREY).decode("latin-1")
+    assert made_dicom.told(data) == list(made_dicom.SECRETS)
 
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -520,11 +495,11 @@ WRONG: dict[str, dict[str, Any]] = {
     "a modality": {"Modality": "Mueller^Erika"},
     "a photometric interpretation": {"PhotometricInterpretation": "Mueller^Erika"},
     "frames": {"NumberOfFrames": 1_000_000_001},
-    "a date": {"StudyDate": "KH4711-0815", "StudyTime": "Watson^John"},
+    "a date": {"StudyDate": "KH4711-081", "StudyTime": "Watson^John"},
     "a character set": {"SpecificCharacterSet": "Watson^John"},
-    "an age": {"PatientAge": "KH4711-0815", "PatientSex": "Watson^John"},
+    "an age": {"PatientAge": "KH4711-081", "PatientSex": "Watson^John"},
     "too few pixels": {"Rows": 500},
-    "a look-up table": {"VOILUTSequence": lut([1, 2], 0, 55)},
+    "a look-up table": {"VOILUTSequence": made_dicom.lut([1, 2], 0, 55)},
     "a function": {"VOILUTFunction": "Mueller^Erika"},
     "padding": {"PixelData": bytes(20_000)},
 }
@@ -536,7 +511,7 @@ def test_no_error_warning_or_log_tells_what_stands_in_a_file(
 ) -> None:
     with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.DEBUG):
         warnings.simplefilter("ignore")
-        data = secretive(GREY, **WRONG[wrong])
+        data = made_dicom.secretive(GREY, **WRONG[wrong])
     # numbers that pydicom would not write
     data = data.replace(b"1.23456789012", b"Mueller^Erika").replace(b"1000000001", b"KH4711-081")
     caplog.clear()
@@ -547,5 +522,159 @@ def test_no_error_warning_or_log_tells_what_stands_in_a_file(
             text = repr(decode.decode(io.BytesIO(data)))
         except UnreadableImageError as error:
             text = f"{error} {error!r} {error.__cause__!r} {error.__context__!r}"
-    assert told(text) == []
+    assert made_dicom.told(text) == []
     assert (caught, caplog.text, capfd.readouterr()) == ([], "", ("", ""))
+
+
+# -------------------------------------------------------------------------------------- patients
+
+
+def identity_of(folder: Path, **tags: Any) -> dicom.Identity:
+    path = folder / "image"
+    path.write_bytes(made_dicom.picture(GREY, **tags))
+    return dicom.identity(path)
+
+
+def test_the_identity_of_a_file(tmp_path: Path) -> None:
+    for issuer, number, expected in (
+        ("A", "7", (b"A", b"7")),
+        ("", " 7 ", (b"", b"7")),
+        ("A", "", (b"A", b"")),
+        ("Ä", "7\\8", ("Ä".encode("latin-1"), b"7\\8")),
+    ):
+        tags = {"SpecificCharacterSet": "ISO_IR 100", "IssuerOfPatientID": issuer}
+        assert identity_of(tmp_path, PatientID=number, **tags)[1:] == expected
+    assert identity_of(tmp_path)[1:] == (b"", b"")
+    first = identity_of(tmp_path, PatientID="1")
+    assert first[0] == hashlib.blake2b((tmp_path / "image").read_bytes()).digest()
+
+
+def test_an_identity_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom, "_HEADER_BYTES", 5000)
+    with pytest.raises(UnreadableImageError) as caught:
+        identity_of(tmp_path, PatientID="x" * 6000)
+    assert str(caught.value) == f"{tmp_path}/image: {DAMAGED}"
+
+
+def test_a_patient_has_one_pseudonym_in_a_set_and_another_one_in_another() -> None:
+    one, other, third = (b"1", b"A", b"7"), (b"2", b"B", b"7"), (b"3", b"A", b"7")
+    unknown, no_dicom = (b"4", b"A", b""), None
+    files = [one, other, third, unknown, no_dicom]
+    names = dicom.pseudonyms(files)
+    assert names[0] == names[2] != names[1]
+    assert names[3:] == ["", ""]
+    assert all(re.fullmatch("[0-9a-f]{16}", name) for name in names[:3])
+    assert dicom.pseudonyms(files[::-1]) == names[::-1]
+    assert not set(names[:3]) & set(dicom.pseudonyms([(b"5", b"A", b"7"), *files[1:]]))
+    # the issuer ends where it ends
+    assert len(set(dicom.pseudonyms([(b"1", b"AB", b"C"), (b"2", b"A", b"BC")]))) == 2
+
+
+def test_one_patient_for_all_files_is_none() -> None:
+    anonymous = (b"1", b"", b"ANON")
+    assert dicom.pseudonyms([anonymous, (b"2", *anonymous[1:])]) == ["", ""]
+    assert dicom.pseudonyms([anonymous, None])[0]
+    assert dicom.pseudonyms([]) == []
+
+
+# ------------------------------------------------------------------------------------ a whole set
+
+
+def small_set(folder: Path) -> dict[str, bytes]:
+    """Files of two classes and 17 patients; two have radiographs in train/ and in test/."""
+    syntaxes = [*made_dicom.UNCOMPRESSED, *made_dicom.LOSSLESS]
+    files = {}
+    for number in range(20):
+        split, name = ("train", "test")[number % 3 == 2], ("A", "B")[number % 2]
+        pixels = np.asarray(made.picture(number + 100, (300, 240))).astype(np.uint16) * 16
+        dtype = np.int16 if number == 4 else np.uint16
+        tags = {"PatientID": f"{made_dicom.SECRETS['PatientID']}{number % 17}"}
+        data = made_dicom.secretive(
+            pixels.astype(dtype),
+            12 if number != 4 else 16,
+            photometric=f"MONOCHROME{1 + number % 2}",
+            syntax=syntaxes[number % len(syntaxes)],
+            **tags,
+            VOILUTSequence=None,
+            WindowCenter=[1500, 2000],
+            WindowWidth=[3000, 2000],
+        )
+        files[f"{split}/{name}/{number}{'.dcm' if number % 2 else ''}"] = data
+    with zipfile.ZipFile(folder / "hospital.zip", "w") as zipped:
+        for path, data in files.items():
+            zipped.writestr(path, data)
+    return files
+
+
+def test_a_set_of_dicom_files_goes_through_the_programs(tmp_path: Path) -> None:
+    archive = tmp_path / "data/archive"
+    archive.mkdir(parents=True)
+    files = small_set(archive)
+    made.write_params(tmp_path, source="archive")
+    said = ""
+    for stage in ("download", "audit", "preprocess"):
+        done = made.run_stage(tmp_path, stage)
+        assert (done.returncode, done.stderr) == (0, "")
+        said += done.stdout
+    written = made.contents_of(tmp_path)
+    assert made_dicom.told(said) == []
+    for path, data in written.items():
+        if not path.startswith(("data/raw/t", "data/archive")):
+            assert made_dicom.told(data.decode("latin-1")) == [], path
+
+    rows = list(csv.DictReader(io.StringIO(written["data/audit.csv"].decode())))
+    assert {row["path"]: row["format"] for row in rows} == dict.fromkeys(files, "DICOM")
+    assert len({row["patient"] for row in rows}) == 17
+    details = json.loads(written["metrics/details/audit.json"])
+    assert (details["unreadable"], details["patients"]["known"]) == (0, 20)
+    patients = {row["path"]: row["patient"] for row in rows}
+    assert patients["test/A/2"] == patients["train/B/19.dcm"]
+    leaked = [row["path"] for row in rows if row["leaked"] == "yes"]
+    assert leaked == ["test/A/2", "test/B/17.dcm"]
+    for path in files:
+        (png,) = [name for name in written if name.endswith(f"/{Path(path).name}.png")]
+        picture = decode.resized(tmp_path / "data/raw" / path, 200)
+        with Image.open(io.BytesIO(written[png])) as image:
+            assert image.tobytes() == picture.tobytes()
+
+    assert made.run_stage(tmp_path, "audit").stdout in said
+    assert made.contents_of(tmp_path) == written
+
+
+def test_a_program_tells_nothing_of_files_that_it_refuses(tmp_path: Path) -> None:
+    archive = tmp_path / "data/archive/mine"
+    seeds = itertools.count(500)
+    for split in ("train", "test"):
+        for name in ("A", "B"):
+            (archive / split / name).mkdir(parents=True)
+            for number in range(3):
+                pixels = np.asarray(made.picture(next(seeds)))
+                (archive / split / name / f"{number}").write_bytes(made_dicom.secretive(pixels))
+    refused = {
+        "modality.dcm": made_dicom.secretive(GREY, Modality="MR"),
+        "burned-in.dcm": made_dicom.secretive(GREY, BurnedInAnnotation="YES"),
+        "cut.dcm": made_dicom.secretive(GREY)[:-1000],
+        "name.dcm": made_dicom.secretive(
+            GREY, PhotometricInterpretation=made_dicom.SECRETS["PatientName"]
+        ),
+        "number.dcm": made_dicom.secretive(GREY, RescaleSlope="1.23456789012").replace(
+            b"1.23456789012", b"Mueller^Erika"
+        ),
+    }
+    for name, data in refused.items():
+        (archive / "train/A" / name).write_bytes(data)
+    said = ""
+    refuse: dict[str, object] = {}
+    accept: dict[str, object] = {"unreadable": "quarantine", "burned_in_annotation": "accept"}
+    for stage, parameters in (("download", refuse), ("audit", refuse), ("audit", accept)):
+        made.write_params(tmp_path, source="archive", **parameters)
+        done = made.run_stage(tmp_path, stage, PYTHONWARNINGS="always")
+        said += done.stdout + done.stderr
+    assert said.count("5 of 17 files can't be used") == 1
+    assert said.count("audit.burned_in_annotation = accept in params.yaml") == 1
+    assert said.count("; 4 unreadable\n") == 1
+    assert "Traceback" not in said
+    assert made_dicom.told(said) == []
+    for path, data in made.contents_of(tmp_path).items():
+        if not path.startswith(("data/raw/t", "data/archive")):
+            assert made_dicom.told(data.decode("latin-1")) == [], path
