@@ -35,7 +35,11 @@ def main(seed: int, count: int) -> dict[str, Any]:
     """Sends `count` mutated files; gives the record."""
     warnings.filterwarnings("ignore", module="PIL")
     dice = random.Random(seed)
-    samples = sorted(fuzz_images.encodings().items())
+    samples = [
+        *sorted(fuzz_images.encodings().items()),
+        *sorted(fuzz_images.dicom_encodings().items()),
+        *sorted(fuzz_images.compressed_encodings().items()),
+    ]
     files = [
         (name, fuzz_images.mutated(data, dice))
         for name, data in (samples[number % len(samples)] for number in range(count))
