@@ -235,7 +235,6 @@ def run(app: ASGIApp, place: socket.socket, limits: Limits) -> None:
         app,
         http=Connection,
         ws="none",
-        lifespan="off",
         log_config=None,
         log_level="error",
         access_log=False,

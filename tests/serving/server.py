@@ -29,7 +29,10 @@ from tests import made
 
 ROWS, CHANNELS = 46, 32
 KEPT = ("hashes", "fine", "coarse")
-FAILS = b"a file on which the program fails"
+FAILS = {
+    b"a file on which the program fails": RuntimeError("a fault of the program"),
+    b"a file that takes too much memory": MemoryError(),
+}
 
 
 class Network:
@@ -112,8 +115,8 @@ def main() -> None:
 
     def answer(file: bytes) -> dict[str, Any]:
         time.sleep(pause)
-        if file == FAILS:
-            raise RuntimeError("a fault of the program")
+        if file in FAILS:
+            raise FAILS[file]
         return answers.judge(file)
 
     with app.listening(0) as place:

@@ -392,12 +392,29 @@ def test_an_image_that_takes_too_long_is_refused(hurried: int) -> None:
 
 
 def test_a_fault_of_the_program_is_told_and_printed(tmp_path: Path) -> None:
+    fault, memory = server.FAILS
     with server.running(tmp_path) as (_, port):
-        answer = judged(port, server.FAILS)
+        answer = judged(port, memory)
+        assert answer.status == 503
+        assert answer.error == "there is too little memory for it"
+        assert (tmp_path / "stderr").read_text() == ""
+        answer = judged(port, fault)
         assert answer.status == 500
         assert "the program failed on this image" in answer.error
         assert judged(port, GOOD).status == 200
     assert "RuntimeError: a fault of the program" in (tmp_path / "stderr").read_text()
+
+
+def test_an_answer_does_not_wait_for_more_to_send(port: int) -> None:
+    """It took 40 ms longer where asyncio did not turn Nagle's algorithm off."""
+    connection = http.client.HTTPConnection(app.HOST, port, timeout=20)
+    seconds = []
+    for _ in range(30):
+        begun = time.perf_counter()
+        connection.request("GET", "/style.css")
+        assert connection.getresponse().read()
+        seconds.append(time.perf_counter() - begun)
+    assert min(seconds[10:]) < 0.03
 
 
 # ------------------------------------------------------------------------------- what it keeps
