@@ -72,7 +72,7 @@ async function handle({ card, file }) {
     const answer = await ask("judge", file);
     await show(card, file.name, answer);
     result = answer.unlike
-      ? "doesn’t look like a chest X-ray"
+      ? "doesn’t look like the chest X-rays that the network was trained on"
       : `${answer.class}, ${percent(answer.probabilities[answer.class])}`;
     card.querySelector(".answer").append(state);
     missing = "Copies of it can’t be looked for";

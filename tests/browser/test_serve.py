@@ -21,7 +21,7 @@ PHOTO: FilePayload = {
         Image.merge("RGB", [made.picture(seed, (300, 200)) for seed in (1, 2, 3)]), "JPEG"
     ),
 }
-UNLIKE = "This doesn\N{RIGHT SINGLE QUOTATION MARK}t look like a chest X-ray."
+UNLIKE = "t look like the chest X-rays that the network was trained on"
 REFUSED = "Failed to load resource: the server responded with a status of 422"
 """The browser's own remark on every such answer, which no page can prevent."""
 
@@ -112,12 +112,12 @@ def test_a_photo(page: Page) -> None:
     page.set_input_files("#files", [PHOTO])
     (card,) = cards(page, 1)
     warning = card.locator(".warning:visible")
-    expect(warning).to_contain_text(UNLIKE)
+    expect(warning).to_contain_text(f"{UNLIKE}.")
     box, answer = warning.bounding_box(), card.locator(".class").bounding_box()
     assert box is not None
     assert answer is not None
     assert box["y"] < answer["y"]
-    expect(page.get_by_role("status")).to_have_text(f"a.jpg: {UNLIKE[5:-1]}")
+    expect(page.get_by_role("status")).to_contain_text(UNLIKE)
 
 
 def test_a_dicom_file(page: Page) -> None:
