@@ -2,14 +2,15 @@
 
 Reads `data/processed` (uses "train" and "validation"). Writes `models/classifier.keras`,
 `models/classifier.json` (what `predict` needs beside the network: class names, temperature,
-provenance), `metrics/details/train.json`, `metrics/plots/history.json` (a record per epoch), and,
-for `dvc metrics show`, accuracy and loss in `metrics/train.json` and `metrics/val.json`.
+provenance), `models/novelty.npz` (what the training images look like),
+`metrics/details/train.json`, `metrics/plots/history.json` (a record per epoch), and, for
+`dvc metrics show`, accuracy and loss in `metrics/train.json` and `metrics/val.json`.
 """
 
 from pathlib import Path
 
 from stages.common import files, params, stage
-from stages.learning import dataset, network, temperature
+from stages.learning import dataset, network, novelty, temperature
 from stages.learning.settings import Preprocess, Train
 
 DETAILS = Path("metrics/details/train.json")
@@ -29,6 +30,7 @@ def main() -> None:
     trained, history, kept = network.fit(train, validation, settings, "train")
     probabilities = network.probabilities(trained, validation.pixels)
     network.save(trained, network.MODEL)
+    novelty.fit(train.pixels, train.table["group"].to_numpy()).save()
     files.write_json(
         network.METADATA,
         {

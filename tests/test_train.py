@@ -7,7 +7,7 @@ import pytest
 
 from stages import train
 from stages.common.errors import InputError
-from stages.learning import dataset, network, temperature
+from stages.learning import dataset, network, novelty, temperature
 from tests import made_processed
 
 pytestmark = pytest.mark.tensorflow
@@ -84,6 +84,15 @@ def test_what_goes_with_the_model_is_from_the_validation_images_alone() -> None:
     assert metadata["temperature"] == temperature.fit(probabilities, validation.labels)
 
 
+@pytest.mark.usefixtures("trained")
+def test_what_looks_like_the_training_images_is_learned_of_these_alone() -> None:
+    images = dataset.load(["train"])
+    expected = novelty.fit(images.pixels, images.table["group"].to_numpy())
+    loaded = novelty.Novelty.load()
+    assert (loaded.whitening == expected.whitening).all()
+    assert loaded.farthest == expected.farthest
+
+
 def test_the_test_images_are_not_read(project: Path) -> None:
     shutil.rmtree(project / "data/processed/test")
     train.main()
@@ -108,7 +117,7 @@ def test_under_the_original_protocol_the_test_images_choose_the_epoch(
 
 
 def test_two_runs_give_the_same_bytes_but_for_another_seed(project: Path) -> None:
-    outputs = (network.MODEL, network.METADATA, train.DETAILS, train.HISTORY)
+    outputs = (network.MODEL, network.METADATA, novelty.NOVELTY, train.DETAILS, train.HISTORY)
     runs = []
     for seed in (0, 0, 1):
         text = (project / "params.yaml").read_text("utf-8")
