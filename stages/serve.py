@@ -10,12 +10,12 @@ looks like no chest X-ray, and whether a copy of it was in training; the answers
 import argparse
 import sys
 
-import numpy as np
 import threadpoolctl
 
 from stages.common import stage
 from stages.intake.known import Known
 from stages.learning import classifier
+from stages.learning.novelty import Novelty
 from stages.serving import app
 from stages.serving.answers import Answers
 
@@ -35,7 +35,7 @@ def main() -> None:
         limits = app.Limits()
         with app.listening(chosen.port) as place:
             trained = classifier.load()
-            answers = Answers(trained, Known.load(), lambda pixels: np.zeros(len(pixels), bool))
+            answers = Answers(trained, Known.load(), Novelty.load())
             paths = {"/judge": answers.judge, "/copies": answers.copies}
             application = app.create(paths, app.page(trained, limits), limits)
             print(f"http://{app.HOST}:{place.getsockname()[1]} (Ctrl-C ends it)", flush=True)

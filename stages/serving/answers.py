@@ -3,7 +3,6 @@
 import base64
 import io
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from stages.judging import gradcam
 from stages.learning import temperature
 from stages.learning.classifier import Classifier
 from stages.learning.dataset import SIZE
+from stages.learning.novelty import Novelty
 
 _SHOWN_SIDE = 640  # of the picture that is sent back, in pixels
 _COMPARED_SIDE = 400  # as many pixels as `audit` compares
@@ -41,13 +41,11 @@ class Answers:
     Args:
         trained: The network.
         known: The images that it was trained on.
-        unlike: Takes pixels, uint8, (n, SIZE, SIZE, 3); tells which look like no chest X-ray.
+        novelty: What these look like.
     """
 
-    def __init__(
-        self, trained: Classifier, known: Known, unlike: Callable[[np.ndarray], np.ndarray]
-    ) -> None:
-        self._trained, self._known, self._unlike = trained, known, unlike
+    def __init__(self, trained: Classifier, known: Known, novelty: Novelty) -> None:
+        self._trained, self._known, self._novelty = trained, known, novelty
         self._decoding = threading.Lock()  # one at a time: a large picture takes up to a gigabyte
 
     def judge(self, file: bytes) -> dict[str, Any]:
@@ -55,7 +53,7 @@ class Answers:
 
         Returns:
             `class` and `probabilities` as in `predict --json`; `unlike`, whether the image looks
-            like no chest X-ray; `picture`, upright, and `heat`, which belongs over it, as data
+            unlike those that the network was trained on; `picture`, upright, and `heat`, which belongs over it, as data
             URLs.
 
         Raises:
@@ -73,7 +71,7 @@ class Answers:
         return {
             "class": classes[labels[0]],
             "probabilities": dict(zip(classes, calibrated[0].tolist(), strict=True)),
-            "unlike": bool(self._unlike(pixels)[0]),
+            "unlike": bool(self._novelty.unlike(pixels)[0]),
             "picture": data_url(picture, "JPEG", quality=85),
             "heat": _layer(gradcam.enlarged(maps)[0]),
         }

@@ -142,6 +142,14 @@ def test_a_blank_picture_is_a_copy_of_none(training: Known) -> None:
     assert training.find(Image.new("RGB", (32, 32))) == []
 
 
+def test_a_picture_that_is_all_but_blank_is_a_copy_of_none() -> None:
+    strong = chest(1).point([255 * (value > 120) for value in range(256)])
+    faint = chest(1).point([100 + (value > 120) for value in range(256)])
+    loaded = known_of(["strong"], [copies.fingerprint(strong)])
+    assert loaded.find(strong) == [("strong", 1)]
+    assert loaded.find(faint) == []
+
+
 def test_threads_may_share_it(
     training: Known, pictures: list[Image.Image], answers: list[list[tuple[str, float]]]
 ) -> None:
