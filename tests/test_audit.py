@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -12,7 +13,7 @@ from stages import audit
 from stages.common import files, parallel
 from stages.common.errors import InputError
 from stages.intake import contact_sheet, known, records
-from tests import made
+from tests import made, made_dicom
 
 
 @pytest.fixture
@@ -296,6 +297,40 @@ def test_radiographs_of_one_patient_leak_too(raw: Path, tmp_path: Path) -> None:
         "leaked_test_images": 1,
     }
     assert written["leaked_test_images"] == {"Covid": 1, "Normal": 1, "Viral Pneumonia": 0}
+
+
+def test_radiographs_of_one_patient_in_dicom_files_leak_too(raw: Path, tmp_path: Path) -> None:
+    for number, (path, name) in enumerate(
+        {
+            "train/Covid/a.dcm": "7",
+            "test/Covid/b": "7",
+            "train/Normal/c.dcm": "8",
+            "test/Normal/d.dcm": "",
+            "test/Normal/e.dcm": "7",
+            "test/Normal/f.dcm": "8",
+        }.items()
+    ):
+        pixels = np.asarray(made.picture(number + 800))
+        (raw / path).write_bytes(made_dicom.picture(pixels, PatientID=name))
+    (raw / "records.csv").write_text("path,patient\ntest/Normal/f.dcm,another\n")
+    made.write_params(tmp_path, patient_pattern="(?P<patient>e).dcm")
+    audit.main()
+    rows = {row["path"]: row for row in table()}
+    patient = {path: row["patient"] for path, row in rows.items()}
+    assert len(patient["test/Covid/b"]) == 16
+    assert patient["test/Covid/b"] == patient["train/Covid/a.dcm"]
+    assert patient["train/Normal/c.dcm"] != patient["train/Covid/a.dcm"]
+    # a table and a pattern are believed more
+    assert patient["test/Normal/e.dcm"] == "e"
+    assert patient["test/Normal/f.dcm"] == "another"
+    assert patient["test/Normal/d.dcm"] == patient["train/Covid/00.png"] == ""
+    assert [path for path, row in rows.items() if row["leaked"] == "yes"] == ["test/Covid/b"]
+    assert rows["test/Covid/b"]["format"] == "DICOM"
+
+
+def test_what_is_known_of_a_patient_is_not_shown_in_errors() -> None:
+    examined = audit.Examined({}, identity=(b"", b"St-Elsewhere", b"KH4711"))
+    assert "KH4711" not in repr(examined)
 
 
 def test_a_pattern_that_finds_nobody_is_told(

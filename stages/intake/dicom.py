@@ -40,9 +40,9 @@ from stages.intake.decode import (
 from stages.intake.settings import Audit
 
 _MODALITIES = ("CR", "DX", "")  # computed and digital radiography, or not told
+_NUMBERS = ("Columns", "Rows", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 _TAGS = (
-    *("Modality", "BurnedInAnnotation", "NumberOfFrames", "PhotometricInterpretation"),
-    *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("Modality", "BurnedInAnnotation", "NumberOfFrames", "PhotometricInterpretation", *_NUMBERS),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 )
@@ -138,16 +138,19 @@ def _check(header: Dataset) -> None:
             f"its pixels are {found}; expected grey ones, {' or '.join(_GREY)}, as radiographs "
             "have, so leave it out"
         )
-    check_size(header.Columns, header.Rows)
-    allocated, stored = header.BitsAllocated, header.BitsStored
+    numbers = [header[name].value for name in _NUMBERS]
+    if not all(isinstance(number, int) for number in numbers):  # a file may call them a name
+        raise TypeError
+    columns, rows, allocated, stored, high, _ = numbers
+    check_size(columns, rows)
     if allocated not in (8, 16) or not 1 <= stored <= allocated:
         raise RefusedError(
             f"it stores {stored} bits of a pixel in {allocated}; expected up to 16 in 8 or 16, "
             "so leave it out"
         )
-    if header.get("HighBit", stored - 1) != stored - 1:
+    if high != stored - 1:
         raise RefusedError(
-            f"the highest bit of its pixels is number {header.HighBit}; expected {stored - 1}, "
+            f"the highest bit of its pixels is number {high}; expected {stored - 1}, "
             "so write it anew with the bits at the lower end"
         )
     syntax = header.file_meta.TransferSyntaxUID
@@ -198,7 +201,7 @@ def _stored_values(file: BinaryIO, header: Dataset, representation: str | None) 
         ).stdout
         bits = 8 * len(data) // (rows * columns)
     values = np.frombuffer(data, f"<u{bits // 8}", rows * columns).reshape(rows, columns)
-    used: np.ndarray = values & values.dtype.type(2**header.BitsStored - 1)
+    used: np.ndarray = values & np.array(2**header.BitsStored - 1).astype(values.dtype)
     return used
 
 
@@ -215,6 +218,8 @@ def _looked_up(values: np.ndarray, table: Dataset, big_endian: bool) -> tuple[np
     """
     count, first, bits = table.LUTDescriptor
     count = count or 2**16
+    if not 1 <= bits <= 16:
+        raise ValueError(bits)
     words = table.LUTData
     if isinstance(words, bytes):
         words = np.frombuffer(words, ">u2" if big_endian else "<u2")

@@ -53,8 +53,8 @@ class Answers:
 
         Returns:
             `class` and `probabilities` as in `predict --json`; `unlike`, whether the image looks
-            unlike those that the network was trained on; `picture`, upright, and `heat`, which belongs over it, as data
-            URLs.
+            unlike those that the network was trained on; `picture`, upright, and `heat`, which
+            belongs over it, as data URLs.
 
         Raises:
             InputError: It is no image that can be read.
