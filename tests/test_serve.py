@@ -138,9 +138,11 @@ class TestTrained:
 
     def test_ctrl_c_ends_it_in_one_line(self, served: tuple[subprocess.Popen[str], int]) -> None:
         process, port = served
-        with socket.create_connection((app.HOST, port)):  # someone who neither asks nor leaves
-            process.send_signal(signal.SIGINT)
-            printed, complaints = process.communicate(timeout=10)
+        connection = http.client.HTTPConnection(app.HOST, port)  # which stays open
+        connection.request("GET", "/")
+        assert connection.getresponse().read()
+        process.send_signal(signal.SIGINT)
+        printed, complaints = process.communicate(timeout=20)
         assert process.returncode == 0
         assert printed == ""
         assert complaints == "\nserve: ended; nothing was kept\n"
