@@ -16,7 +16,7 @@ from stages.intake.copies import Bits, Candidates, Detail, Fingerprint
 
 FINGERPRINTS = Path("data/fingerprints")
 _PATHS = FINGERPRINTS / "paths.json"
-_ARRAYS = ("hashes", "fine", "coarse")
+ARRAYS = ("hashes", "fine", "coarse")
 
 
 def write(paths: Sequence[str], prints: Sequence[Fingerprint]) -> None:
@@ -30,7 +30,7 @@ def write(paths: Sequence[str], prints: Sequence[Fingerprint]) -> None:
     with files.atomic_write(FINGERPRINTS) as partial:
         partial.mkdir()
         files.write_json(partial / _PATHS.name, [paths[number] for number in comparable])
-        for name in _ARRAYS:
+        for name in ARRAYS:
             kept = [getattr(prints[number], name) for number in comparable]
             one = getattr(prints[0], name)  # there may be none but blank ones
             np.save(partial / f"{name}.npy", np.array(kept, one.dtype).reshape(-1, *one.shape))
@@ -58,7 +58,7 @@ class Known:
             InputError: A file is missing or damaged.
         """
         paths = files.read_json(_PATHS, "audit")
-        hashes, fine, coarse = (_array(name, len(paths)) for name in _ARRAYS)
+        hashes, fine, coarse = (_array(name, len(paths)) for name in ARRAYS)
         return cls(paths, np.array(hashes), fine, coarse)
 
     def find(self, picture: Image.Image) -> list[tuple[str, float]]:

@@ -27,7 +27,7 @@ TRAINING = [number for number, each in enumerate(PLAN) if each.path.startswith("
 
 
 def known_of(paths: list[str], prints: list[Fingerprint]) -> Known:
-    arrays = (np.stack([getattr(each, name) for each in prints]) for name in known._ARRAYS)
+    arrays = (np.stack([getattr(each, name) for each in prints]) for name in known.ARRAYS)
     return Known(paths, *arrays)
 
 
