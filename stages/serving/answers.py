@@ -17,7 +17,7 @@ from stages.learning.dataset import SIZE
 from stages.learning.novelty import Novelty
 
 _SHOWN_SIDE = 640  # of the picture that is sent back, in pixels
-_COMPARED_SIDE = 400  # as many pixels as `audit` compares
+_COMPARED_SIDE = 400  # more pixels add nothing to a fingerprint
 _SHADES = np.rint(gradcam.shades(np.arange(256) / 255) * (1, 1, 1, 255)).astype(np.uint8)
 
 
