@@ -1,6 +1,8 @@
 """Measures the pipeline against what a person would otherwise use, and prints ratios.
 
-usage: python -m benchmarks [--archive ZIP] [epoch|whole|idle|decoding|predict|copies ...]
+usage: python -m benchmarks [--archive ZIP] [NAME ...]
+
+The names: epoch, whole, idle, decoding, predict, copies, serving.
 
 All of them without a name. Needs about twenty minutes on two idle cores. The images are those of
 the zip given, or of the one zip in data/archive/, or else phantoms. What is compared is measured
@@ -178,8 +180,25 @@ def copies(here: Path, archive: Path | None) -> Iterator[Row]:
     yield from ()
 
 
+def serving(here: Path, _: Path | None) -> Iterator[Row]:
+    """The page's server."""
+    best = min(
+        (record("benchmarks.serving", folder=here) for _round in range(ROUNDS)),
+        key=lambda each: float(each["median"]),
+    )
+    yield "the page's server, 8 clients, 500 images: median seconds", best["median"], 0.06
+    yield "99th percentile of the seconds", best["99th"], 0.3
+    yield "requests that failed", best["failed"], 0
+    yield "memory at the end, to that after 100 images", best["memory"], 1.1
+    yield "a look-up of copies: median seconds", best["copies"], None
+    uploads = record("tests.serving.fuzz_uploads", "1", "2000", folder=PROJECT)
+    yield "2,000 mutated uploads: most seconds", uploads["slowest"], 5
+    yield "most gigabytes", uploads["memory"] / 1e9, 1
+
+
 MEASUREMENTS = {
-    function.__name__: function for function in (epoch, whole, idle, decoding, predict, copies)
+    function.__name__: function
+    for function in (epoch, whole, idle, decoding, predict, copies, serving)
 }
 
 

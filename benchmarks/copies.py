@@ -9,14 +9,15 @@ radiographs compared, so that what the finder passes over is seen. That takes ab
 Without a zip, on pictures that it makes. Precision and recall by pairs, on 2,000 phantoms that know
 which of them show the same radiograph: 30 % are copies of every kind, 5 % are mirrored. A pair
 counts as found if it ends in one group. Then the finder's time at 2,000 and 20,000 pictures,
-fingerprints given. These pictures are not phantoms, which would take half an hour to draw, but
-smooth random fields, 30 % of them cropped copies with another gamma. Takes about five minutes on
-two cores.
+fingerprints given, and that of one look-up, fingerprint included. These pictures are not phantoms,
+which would take half an hour to draw, but smooth random fields, 30 % of them cropped copies with
+another gamma. Takes about five minutes on two cores.
 """
 
 import argparse
 import hashlib
 import io
+import statistics
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -33,7 +34,7 @@ from tqdm import tqdm
 from benchmarks import phantom_copies
 from benchmarks.scratch import PROJECT
 from stages.common import parallel, params
-from stages.intake import copies, decode, matching
+from stages.intake import copies, decode, known, matching
 from stages.sources import archive, layout, phantom
 
 SEED = 20200131
@@ -303,11 +304,28 @@ def fastest(prints: Sequence[copies.Fingerprint]) -> float:
     return min(times)
 
 
+def look_up(prints: Sequence[copies.Fingerprint]) -> str:
+    """The processor's time to tell known pictures and others, as medians with the fingerprint."""
+    names = [str(number) for number in range(len(prints))]
+    arrays = [np.stack([getattr(each, name) for each in prints]) for name in known.ARRAYS]
+    training = known.Known(names, *arrays)
+    times = defaultdict(list)
+    for number in range(60):
+        picture = field(number)
+        begun = time.process_time()
+        found = training.find(picture)
+        times[bool(found)].append(1000 * (time.process_time() - begun))
+    copied, other = (statistics.median(times[found]) for found in (True, False))
+    return f"{copied:.1f} ms for each of {len(times[True])} copies, {other:.1f} ms for others"
+
+
 def growth() -> None:
-    """Prints the finder's time at two sizes."""
+    """Prints the finder's time, and that of one look-up, at some sizes."""
     prints = parallel.each(fingerprint, range(MANY), "random pictures")
     few, many = fastest(prints[:FEW]), fastest(prints)
     print(f"{FEW:,} random pictures {few:.2f} s, {MANY:,} {many:.2f} s: {many / few:.1f} times")
+    for size in (300, FEW, MANY):
+        print(f"one look-up among {size:,}: {look_up(prints[:size])}")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The stages of the pipeline, one script each, and two tools, predict and repair."""
+"""The stages of the pipeline, one script each, and three tools, predict, repair and serve."""
 
 import importlib.util
 import sys
@@ -14,7 +14,9 @@ _missing = [
         "psutil",
         "pydantic",
         "sklearn",
+        "starlette",
         "tensorflow",
+        "uvicorn",
     )
     if importlib.util.find_spec(name) is None
 ]

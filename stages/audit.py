@@ -2,8 +2,9 @@
 
 Reads `data/raw` and the table of records, if there is one that describes it. Writes
 `data/audit.csv` (one row per image that is used: what it is, what is known about it, and the group
-that must not stand on both sides of a split), `metrics/details/audit.json` (the counts) and
-`metrics/pictures/copies.png` (the near copies, for a person to confirm).
+that must not stand on both sides of a split), `data/fingerprints` (of the training images, to tell
+copies of them by), `metrics/details/audit.json` (the counts) and `metrics/pictures/copies.png` (the
+near copies, for a person to confirm).
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from PIL import Image
 
 from stages.common import files, parallel, params, stage
 from stages.common.errors import InputError, shown
-from stages.intake import contact_sheet, copies, decode, groups, records
+from stages.intake import contact_sheet, copies, decode, groups, known, records
 from stages.intake.settings import Audit
 
 RAW = Path("data/raw")
@@ -248,13 +249,14 @@ def main() -> None:
     unreadable = check_readable(examined, settings.unreadable)
     readable = [file for file in examined if file.fingerprint]
     rows = [file.row for file in readable]
+    prints = {file.row["path"]: file.fingerprint for file in readable if file.fingerprint}
     records.describe(rows, table, settings.patient_pattern)
     name_patients(readable)
     used = used_of(rows, settings.labels, table)
     pairs = copies.find(
         [row["sha256"] for row in rows],
         [row["pixels_sha256"] for row in rows],
-        [file.fingerprint for file in readable if file.fingerprint],
+        list(prints.values()),
     )
     groups.mark(rows, pairs)
     groups.mark_leaks(used)
@@ -280,6 +282,8 @@ def main() -> None:
     ]
     files.write_json(DETAILS, details)
     contact_sheet.write(CONTACT_SHEET, f"Near copies: {origin['data']}", near)
+    training = [row["path"] for row in used if row["split"] == "train"]
+    known.write(training, [prints[path] for path in training])
     files.write_csv(TABLE, COLUMNS, used)
     lines = in_words(details)
     if table and not table.rows.keys() & set(names):

@@ -3,6 +3,7 @@
 Reads `data/processed` (uses "train" and "validation"). Writes `models/classifier.keras`, the same
 network as LiteRT in `models/classifier.tflite`, which is what all others run,
 `models/classifier.json` (what goes with it: class names, temperature, provenance),
+`models/novelty.npz` (what the training images look like),
 `metrics/details/train.json`, `metrics/plots/history.json` (a record per epoch), and, for
 `dvc metrics show`, accuracy and loss in `metrics/train.json` and `metrics/val.json`.
 """
@@ -15,7 +16,7 @@ import numpy as np
 
 from stages.common import files, params, stage
 from stages.common.errors import InputError
-from stages.learning import classifier, dataset, network, temperature
+from stages.learning import classifier, dataset, network, novelty, temperature
 from stages.learning.settings import Preprocess, Train
 
 DETAILS = Path("metrics/details/train.json")
@@ -65,6 +66,7 @@ def main() -> None:
     with files.atomic_write(classifier.MODEL) as partial:
         partial.write_bytes(exported)
     files.write_json(classifier.METADATA, metadata)
+    novelty.fit(train.pixels, train.table["group"].to_numpy()).save()
     files.write_json(HISTORY, history)
     final = {name: value for name, value in history[kept - 1].items() if name != "epoch"}
     files.write_json(

@@ -12,7 +12,7 @@ from PIL import Image
 from stages import audit
 from stages.common import files, parallel
 from stages.common.errors import InputError
-from stages.intake import contact_sheet, records
+from stages.intake import contact_sheet, known, records
 from tests import made, made_dicom
 
 
@@ -188,10 +188,22 @@ def test_the_same_bytes_whatever_the_number_of_threads(
         monkeypatch.setattr(parallel, "available_cores", lambda cores=cores: cores)
         audit.main()
         places = (audit.TABLE, audit.DETAILS, audit.CONTACT_SHEET)
-        outputs.append([place.read_bytes() for place in places])
+        prints = made.contents_of(known.FINGERPRINTS)
+        outputs.append([prints, *(place.read_bytes() for place in places)])
         for place in places:
             place.unlink()
     assert outputs[0] == outputs[1]
+
+
+def test_copies_of_training_images_are_known_afterwards(raw: Path) -> None:
+    audit.main()
+    training = known.Known.load()
+    with Image.open(raw / "train/Normal/01.png") as image:
+        assert [path for path, _ in training.find(image.resize((150, 120)))] == [
+            "train/Normal/01.png"
+        ]
+    with Image.open(raw / "test/Normal/01.png") as image:
+        assert training.find(image) == []
 
 
 # ------------------------------------------------------------------ records, patients, labels
@@ -357,6 +369,8 @@ def test_verified_leaves_out_what_contradicts_or_is_unknown(raw: Path, tmp_path:
     assert len(rows) == 26
     assert {row["label"] for row in rows} == {"agrees"}
     assert {row["leaked"] for row in rows} == {"no"}
+    with Image.open(raw / "train/Covid/00.png") as image:
+        assert known.Known.load().find(image) == []
     written = details()
     assert written["images"]["train"]["Covid"] == 5
     assert written["images"]["test"] == {"Covid": 4, "Normal": 2, "Viral Pneumonia": 3}

@@ -9,7 +9,7 @@ import pytest
 
 from stages import train
 from stages.common.errors import InputError
-from stages.learning import classifier, dataset, network, temperature
+from stages.learning import classifier, dataset, network, novelty, temperature
 from tests import made_processed
 
 pytestmark = pytest.mark.tensorflow
@@ -97,7 +97,8 @@ def test_both_files_are_of_the_same_network() -> None:
     difference = network.probabilities(trained, pixels) - classifier.load().probabilities(pixels)
     assert abs(difference).max() < 1e-5
     assert sorted(path.name for path in network.MODEL.parent.iterdir()) == [
-        f"classifier.{ending}" for ending in ("json", "keras", "tflite")
+        *(f"classifier.{ending}" for ending in ("json", "keras", "tflite")),
+        "novelty.npz",
     ]
 
 
@@ -145,6 +146,15 @@ def test_if_litert_says_something_else_nothing_is_kept(
     assert not (project / "metrics").exists()
 
 
+@pytest.mark.usefixtures("trained")
+def test_what_looks_like_the_training_images_is_learned_of_these_alone() -> None:
+    images = dataset.load(["train"])
+    expected = novelty.fit(images.pixels, images.table["group"].to_numpy())
+    loaded = novelty.Novelty.load()
+    assert (loaded.whitening == expected.whitening).all()
+    assert loaded.farthest == expected.farthest
+
+
 def test_the_test_images_are_not_read(project: Path) -> None:
     shutil.rmtree(project / "data/processed/test")
     train.main()
@@ -169,7 +179,8 @@ def test_under_the_original_protocol_the_test_images_choose_the_epoch(
 
 
 def test_two_runs_give_the_same_bytes_but_for_another_seed(project: Path) -> None:
-    outputs = (network.MODEL, classifier.MODEL, classifier.METADATA, train.DETAILS, train.HISTORY)
+    models = (network.MODEL, classifier.MODEL, classifier.METADATA, novelty.NOVELTY)
+    outputs = (*models, train.DETAILS, train.HISTORY)
     runs = []
     for seed in (0, 0, 1):
         text = (project / "params.yaml").read_text("utf-8")

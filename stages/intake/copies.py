@@ -3,11 +3,11 @@
 A near copy was re-encoded, re-scaled, cropped at its borders or given another brightness,
 contrast or gamma. A mirrored radiograph is none: its heart is on the other side.
 
-1. *Candidates.* Perceptual hashes (imagehash's `phash`, 256 bits) of 36 windows of every picture,
-   laid out so that, whatever two copies lost at their borders, some window of the one shows
-   nearly what some window of the other shows. Locality-sensitive hashing (Indyk & Motwani 1998)
-   finds the pairs with near hashes: tables keyed by a few of the bits are sorted and neighbours
-   compared. No step looks at all pairs.
+1. *Candidates.* Perceptual hashes (those of imagehash's `phash`, 256 bits) of 36 windows of every
+   picture, laid out so that, whatever two copies lost at their borders, some window of the one
+   shows nearly what some window of the other shows. Locality-sensitive hashing (Indyk & Motwani
+   1998) finds the pairs with near hashes: tables keyed by a few of the bits are sorted and
+   neighbours compared. No step looks at all pairs.
 2. *Comparison.* Chest radiographs look alike, so near hashes prove nothing. Each candidate pair
    is aligned (scale and shift along either axis, by Gauss-Newton steps from where the two
    windows put it; Lucas & Kanade 1981), and is a near copy if the local detail of the two,
@@ -116,25 +116,35 @@ def _detail(grey: Floats, contrast: float) -> Detail:
     return scaled
 
 
+def _hashes(windows: NDArray[np.uint8]) -> Bits:
+    """Perceptual hashes of pictures (n, 32, 32), uint64, (n, 4): imagehash's `phash`, all at once.
+
+    A bit is 1 where a coefficient of the cosine transform is above the median of them.
+    """
+    from scipy.fft import dct
+
+    waves = dct(dct(windows.astype(np.float64), axis=1), axis=2)[:, :_HASH_SIDE, :_HASH_SIDE]
+    waves = waves.reshape(len(windows), -1)
+    bits = waves > np.median(waves, axis=1, keepdims=True)
+    return np.packbits(bits, axis=1, bitorder="little").view("<u8").astype(np.uint64)
+
+
 def fingerprint(image: Image.Image) -> Fingerprint:
     """Makes the fingerprint of a picture.
 
     Args:
         image: Mode L or RGB, upright, of any size; more than 400 pixels per side add nothing.
     """
-    import imagehash
-
     small = image.resize((_FINE, _FINE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     grey = np.asarray(small.convert("L"), np.float32)
     contrast = float(grey.std())
     coarse = _detail(grey.reshape(_COARSE, 2, _COARSE, 2).mean((1, 3)), contrast)
     picture = Image.fromarray(np.uint8(coarse.astype(np.int16) + 128))
-    bits = []
+    windows = []
     for (left, right), (top, bottom) in _WINDOWS:
         box = (left * _COARSE, top * _COARSE, right * _COARSE, bottom * _COARSE)
-        window = picture.resize((2 * _HASH_SIDE,) * 2, Image.Resampling.BILINEAR, box)
-        bits.append(imagehash.phash(window, _HASH_SIDE, highfreq_factor=2).hash.ravel())
-    hashes = np.packbits(bits, axis=1, bitorder="little").view("<u8").astype(np.uint64)
+        windows.append(picture.resize((2 * _HASH_SIDE,) * 2, Image.Resampling.BILINEAR, box))
+    hashes = _hashes(np.array([np.asarray(window) for window in windows]))
     return Fingerprint(hashes, _detail(grey, contrast), coarse, contrast < _LEAST_CONTRAST)
 
 
@@ -153,18 +163,35 @@ class Candidates(NamedTuple):
     windows: Integers
 
 
-def _mixed(words: Bits, bits: Integers, factors: Bits) -> Bits:
-    """Numbers, (n,), equal for hashes with the same `bits`, mixed well into the upper digits.
+def _tables() -> tuple[Bits, Bits]:
+    """Masks and factors, (tables, 2, 4, 1) each and the same each time, for `_mixed`.
+
+    The first of the two make the keys of a table, the second order its crowded buckets.
+    """
+    low = [16 * y + x for y in range(_KEY_CORNER) for x in range(_KEY_CORNER) if x or y]
+    random = np.random.default_rng(0)
+    bits = np.zeros((_TABLES, 2, 256), bool)
+    factors = np.empty((_TABLES, 2, 4, 1), np.uint64)
+    for number in range(_TABLES):
+        chosen = random.choice(low, _KEY_BITS + _ORDER_BITS, replace=False)
+        bits[number, 0, chosen[:_KEY_BITS]] = bits[number, 1, chosen[_KEY_BITS:]] = True
+        factors[number] = random.integers(2**63, size=(2, 4, 1), dtype=np.uint64) | np.uint64(1)
+    masks = np.packbits(bits, axis=2, bitorder="little").view("<u8").astype(np.uint64)
+    return masks[..., None], factors
+
+
+def _mixed(words: Bits, masks: Bits, factors: Bits) -> Bits:
+    """Numbers equal for hashes with the same masked bits, mixed well into the upper digits.
 
     Args:
-        words: (4, n) hashes.
-        bits: The bits that count, from 0 to 255.
-        factors: (4,), odd (multiplicative hashing, Dietzfelbinger et al. 1997).
+        words: (4, n) hashes, or (4, 1, n).
+        masks: (4, 1), or (4, tables, 1).
+        factors: Likewise; odd (multiplicative hashing, Dietzfelbinger et al. 1997).
+
+    Returns:
+        (n,), or (tables, n).
     """
-    masks = np.packbits(np.isin(np.arange(256), bits), bitorder="little").view("<u8")
-    mixed = np.zeros(words.shape[1], np.uint64)
-    for word, mask, factor in zip(words, masks, factors, strict=True):
-        mixed += (word & mask) * factor
+    mixed: Bits = ((words & masks) * factors).sum(axis=0)
     return mixed
 
 
@@ -188,15 +215,12 @@ def candidates_among(prints: Sequence[Fingerprint], sets: Integers | None = None
     sets = np.arange(pictures) if sets is None else sets
     entries = np.concatenate([each.hashes for each in prints])
     words = np.ascontiguousarray(entries.T)
-    low = [16 * y + x for y in range(_KEY_CORNER) for x in range(_KEY_CORNER) if x or y]
     ones = np.ones(4, np.uint16)
-    random, shuffle = np.random.default_rng(0), np.random.default_rng(1)
+    shuffle = np.random.default_rng(1)
     best = np.empty((0, 3), np.int64)  # pair, distance, windows
-    for _ in range(_TABLES):
-        chosen = random.choice(low, _KEY_BITS + _ORDER_BITS, replace=False)
-        factors = random.integers(2**63, size=(2, 4), dtype=np.uint64) | np.uint64(1)
-        key = _mixed(words, chosen[:_KEY_BITS], factors[0]) >> (64 - _KEY_BITS)
-        order = _mixed(words, chosen[_KEY_BITS:], factors[1]) >> (64 - _ORDER_BITS)
+    for masks, factors in zip(*_tables(), strict=True):
+        key = _mixed(words, masks[0], factors[0]) >> (64 - _KEY_BITS)
+        order = _mixed(words, masks[1], factors[1]) >> (64 - _ORDER_BITS)
         # equals come in another order in each table, so that each has many neighbours in all
         shuffled = shuffle.permutation(len(entries))
         number = np.empty(len(entries), np.uint64)
@@ -230,6 +254,57 @@ def candidates_among(prints: Sequence[Fingerprint], sets: Integers | None = None
     order = order[rank[order] < _CANDIDATES]
     met = np.column_stack(np.divmod(best[order, 2], windows))
     return Candidates(ends[order, 0], ends[order, 1], met)
+
+
+class Index:
+    """Finds the candidates for one picture among many, from tables that are built once.
+
+    Looks through whole buckets, so it misses none that `candidates_among` would compare. Takes
+    14 kB per picture. Threads may share it.
+
+    Args:
+        hashes: (pictures, 36, 4) uint64, of fingerprints that are not blank.
+    """
+
+    def __init__(self, hashes: Bits) -> None:
+        self._entries = hashes.reshape(-1, 4)
+        words = np.ascontiguousarray(self._entries.T)
+        masks, factors = _tables()
+        self._masks, self._factors = (each[:, 0].swapaxes(0, 1) for each in (masks, factors))
+        self._first_keys = np.arange(_TABLES, dtype=np.uint64)[:, None] << _KEY_BITS
+        numbers = np.arange(len(self._entries), dtype=np.uint64)
+        tables = np.empty((_TABLES, len(numbers)), np.uint64)
+        for number, table in enumerate(tables):
+            key = _mixed(words, masks[number, 0], factors[number, 0]) >> (64 - _KEY_BITS)
+            table[:] = (key | self._first_keys[number]) << 32 | numbers
+            table.sort()
+        self._table = tables.ravel()  # sorted as a whole too, because keys begin with the table
+
+    def nearest(self, hashes: Bits) -> tuple[Integers, Integers]:
+        """The pictures with the nearest hashes to those of a picture, at most `_CANDIDATES`.
+
+        Args:
+            hashes: (36, 4) uint64.
+
+        Returns:
+            The numbers of the pictures, (n,), the nearest first; for each the window of the
+            picture asked about and its own, (n, 2), that are so near.
+        """
+        windows = len(hashes)
+        mixed = _mixed(hashes.T[:, None], self._masks, self._factors)
+        keys = mixed >> (64 - _KEY_BITS) | self._first_keys
+        begins, ends = np.searchsorted(self._table, np.stack((keys, keys + 1)).reshape(2, -1) << 32)
+        sizes = ends - begins
+        places = np.arange(sizes.sum()) + np.repeat(ends - np.cumsum(sizes), sizes)
+        entry = (self._table[places] & 0xFFFFFFFF).astype(np.int64)
+        window = np.repeat(np.tile(np.arange(windows), len(keys)), sizes)
+        distance = np.bitwise_count(self._entries[entry] ^ hashes[window]).sum(axis=1)
+        near = np.flatnonzero(distance <= _HASH_DISTANCE)
+        near = near[np.lexsort((entry[near], window[near], distance[near]))]
+        picture, its_window = np.divmod(entry[near], windows)
+        _, first = np.unique(picture, return_index=True)
+        first = np.sort(first)[:_CANDIDATES]
+        return picture[first], np.column_stack((window[near], its_window))[first]
 
 
 def _rank(pairs: Integers) -> Integers:
@@ -333,9 +408,7 @@ def _first_guess(windows: Integers) -> Floats:
     return np.stack((scale, shift), axis=2).reshape(-1, 4).astype(np.float32)
 
 
-def _similarities(
-    prints: Sequence[Fingerprint], candidates: Candidates, chosen: Integers
-) -> Floats:
+def compared(prints: Sequence[Fingerprint], candidates: Candidates, chosen: Integers) -> Floats:
     """Similarity of the `chosen` candidates, (n,) from 0 to 1; 0 if unlike at the coarse size."""
 
     def pictures(numbers: Integers, size: str) -> Floats:
@@ -359,7 +432,7 @@ def similarities(prints: Sequence[Fingerprint], candidates: Candidates, label: s
     numbers = np.arange(len(candidates.first))
     batches = [numbers[begin : begin + _BATCH] for begin in range(0, len(numbers), _BATCH)]
     results = parallel.each(
-        lambda batch: _similarities(prints, candidates, batch), batches, label, unit="batch"
+        lambda batch: compared(prints, candidates, batch), batches, label, unit="batch"
     )
     return np.concatenate([np.empty(0, np.float32), *results])
 
@@ -380,7 +453,7 @@ def _near(prints: Sequence[Fingerprint]) -> tuple[Integers, Floats]:
             bar.update(len(ends) - len(left) - bar.n)
             block, left = left[:_BLOCK], left[_BLOCK:]
             batches = [block[begin : begin + _BATCH] for begin in range(0, len(block), _BATCH)]
-            results = pool.map(lambda batch: _similarities(prints, candidates, batch), batches)
+            results = pool.map(lambda batch: compared(prints, candidates, batch), batches)
             similarity = np.concatenate(list(results))
             near = np.append(near, block[similarity >= SIMILAR])
             similarities = np.append(similarities, similarity[similarity >= SIMILAR])

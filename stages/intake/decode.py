@@ -253,6 +253,17 @@ def image_files(folder: Path) -> list[Path]:
     )
 
 
+def both(source: Path | BinaryIO, size: int) -> tuple[Image.Image, Image.Image]:
+    """What `decode` gives to make `resized` of, and what `resized` gives.
+
+    Raises:
+        UnreadableImageError: See `decode`.
+    """
+    picture, _ = decode(source, at_least=3 * size // 2)
+    small = picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return picture, small.convert("RGB")
+
+
 def resized(source: Path | BinaryIO, size: int) -> Image.Image:
     """Decodes a file to `size` x `size` pixels, RGB; the aspect is not kept.
 
@@ -262,6 +273,4 @@ def resized(source: Path | BinaryIO, size: int) -> Image.Image:
     Raises:
         UnreadableImageError: See `decode`.
     """
-    picture, _ = decode(source, at_least=3 * size // 2)
-    small = picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    return small.convert("RGB")
+    return both(source, size)[1]

@@ -113,6 +113,20 @@ UNIFORM_SHARE = float(outside_share(np.ones((1, _SIDE, _SIDE), np.float32))[0])
 """The share outside the central region of activations that are the same everywhere."""
 
 
+def shades(heat: np.ndarray) -> np.ndarray:
+    """What lies over a radiograph where a map has these values.
+
+    Args:
+        heat: (...), 0 to 1.
+
+    Returns:
+        float64, (..., 4): red, green and blue, 0 to 255, and opacity, 0 to 1.
+    """
+    points = np.linspace(0, 1, len(_COLOURS))
+    colours = [np.interp(heat, points, channel) for channel in _COLOURS.T]
+    return np.stack([*colours, _OPACITY * np.minimum(1.5 * heat, 1)], axis=-1)
+
+
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> Image.Image:
     """A radiograph under its heat map; where the map is 0, the radiograph is as it was.
 
@@ -120,9 +134,7 @@ def overlay(pixels: np.ndarray, heat: np.ndarray) -> Image.Image:
         pixels: uint8, (rows, columns, 3).
         heat: float32, (rows, columns), 0 to 1, such as a map of `enlarged`.
     """
-    points = np.linspace(0, 1, len(_COLOURS))
-    colours = np.stack([np.interp(heat, points, channel) for channel in _COLOURS.T], axis=-1)
-    opacity = _OPACITY * np.minimum(1.5 * heat, 1)[..., None]
+    colours, opacity = np.split(shades(heat), [3], axis=-1)
     return Image.fromarray(np.rint(pixels * (1 - opacity) + colours * opacity).astype(np.uint8))
 
 

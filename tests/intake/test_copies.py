@@ -3,6 +3,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 
+import imagehash
 import numpy as np
 import pytest
 from hypothesis import given
@@ -253,13 +254,13 @@ def test_many_frames_of_one_picture_end_in_one_group_at_bounded_cost(monkeypatch
         for _ in range(300)
     ]
     compared = []
-    similarities = copies._similarities
+    similarities = copies.compared
 
     def counted(prints, candidates, chosen):
         compared.extend(chosen)
         return similarities(prints, candidates, chosen)
 
-    monkeypatch.setattr(copies, "_similarities", counted)
+    monkeypatch.setattr(copies, "compared", counted)
     names = [str(number) for number in range(len(frames))]
     pairs = copies.find(names, names, frames)
     assert set(copies.groups(len(frames), pairs)) == {0}
@@ -280,6 +281,20 @@ def graphs(draw: st.DrawFn) -> tuple[int, list[Pair]]:
     number = st.integers(0, count - 1)
     ends = draw(st.lists(st.tuples(number, number).filter(lambda pair: pair[0] < pair[1])))
     return count, [Pair(first, second, "near", 0.9) for first, second in ends]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(0, 255))
+def test_hashes_are_those_of_imagehash(seed, count, contrast):
+    random = np.random.default_rng(seed)
+    low = 128 - contrast // 2
+    windows = random.integers(low, low + contrast + 1, (count, 32, 32)).astype(np.uint8)
+    expected = [
+        imagehash.phash(Image.fromarray(window), 16, highfreq_factor=2).hash.ravel()
+        for window in windows
+    ]
+    hashes = copies._hashes(windows)
+    bits = np.unpackbits(hashes.view(np.uint8), axis=1, bitorder="little").astype(bool)
+    assert (bits == expected).all()
 
 
 @given(graphs())

@@ -14,7 +14,7 @@ import yaml
 from tests.pipeline.scratch import PROJECT
 
 STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
-FOLDERS = ("common", "sources", "intake", "learning", "judging", "reporting")
+FOLDERS = ("common", "sources", "intake", "learning", "judging", "reporting", "serving")
 MAY_USE = {
     "common": set(),
     "sources": {"common"},
@@ -22,6 +22,7 @@ MAY_USE = {
     "learning": {"common"},
     "judging": {"common", "learning"},
     "reporting": {"common", "judging", "learning"},
+    "serving": {"common", "intake", "judging", "learning"},
 }
 
 
