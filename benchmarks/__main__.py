@@ -1,6 +1,6 @@
 """Measures the pipeline against what a person would otherwise use, and prints ratios.
 
-usage: python -m benchmarks [--archive ZIP] [epoch|whole|idle|decoding|copies ...]
+usage: python -m benchmarks [--archive ZIP] [epoch|whole|idle|decoding|predict|copies ...]
 
 All of them without a name. Needs about twenty minutes on two idle cores. The images are those of
 the zip given, or of the one zip in data/archive/, or else phantoms. What is compared is measured
@@ -8,7 +8,9 @@ in turn, on one machine; a bound that is missed is marked, and the exit status i
 """
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +21,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.scratch import given_zip, project, record, run
+from benchmarks.scratch import PROJECT, given_zip, project, record, run
 
 EPOCHS = 30
 ROUNDS = 3
@@ -117,6 +119,58 @@ def decoding(here: Path, _: Path | None) -> Iterator[Row]:
     yield "peak memory of preprocess at 5,000 images, to that at 500", many / few, 1.2
 
 
+def peak_memory(*command: str, folder: Path) -> int:
+    """The most memory, in bytes, that a command takes, whose output is not looked at."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed")
+    return usage.ru_maxrss * 1024
+
+
+def predict(here: Path, _: Path | None) -> Iterator[Row]:
+    """One image from a cold start, and a folder of many, 640 pixels wide."""
+    ours = (sys.executable, "-m", "stages.predict", "--json")
+    with tempfile.TemporaryDirectory() as scratch:
+        few, many, why = (Path(scratch) / name for name in ("few", "many", "why"))
+        few.mkdir()
+        many.mkdir()
+        sources = sorted((here / "data/raw").rglob("*.jp*g"))[:300]
+        for number, source in enumerate(tqdm(sources, "scaling", disable=None)):
+            with Image.open(source) as image:
+                size = 640, round(640 * image.height / image.width)
+                image.convert("L").resize(size, Image.Resampling.LANCZOS).save(
+                    few / f"{number}.jpg", quality=90
+                )
+        for number in range(10_000):
+            os.link(few / f"{number % len(sources)}.jpg", many / f"{number}.jpg")
+        one = str(few / "0.jpg")
+        commands = {
+            "plain": (*ours, one),
+            "explained": (*ours, "--explain", str(why), one),
+            "TensorFlow": (sys.executable, "-m", "benchmarks.with_tensorflow", one),
+        }
+        spent: dict[str, list[float]] = {name: [] for name in commands}
+        for _round in range(2 * ROUNDS):
+            for name, command in commands.items():
+                spent[name].append(seconds(partial(run, *command, folder=here)))
+        # the medians, because the first of each finds no file in memory
+        plain, explained, theirs = (statistics.median(spent[name]) for name in commands)
+        yield "predict one image from a cold start, to TensorFlow", plain / theirs, 0.25
+        yield "predict one image from a cold start, in seconds", plain, 1
+        yield "predict --explain one image from a cold start, in seconds", explained, 1
+        taken = seconds(partial(run, *ours, str(many), folder=here))
+        yield "predict 10,000 images, seconds for 150 of them", 150 * taken / 10_000, 1
+        most, least = (peak_memory(*ours, str(folder), folder=here) for folder in (many, few))
+        yield "peak memory of predict at 10,000 images, to that at 300", most / least, 1.2
+
+
 def copies(here: Path, archive: Path | None) -> Iterator[Row]:
     """The copy finder's own tables are printed by its module."""
     for given in ([], ["--archive", str(archive)])[: 2 if archive else 1]:
@@ -124,7 +178,9 @@ def copies(here: Path, archive: Path | None) -> Iterator[Row]:
     yield from ()
 
 
-MEASUREMENTS = {function.__name__: function for function in (epoch, whole, idle, decoding, copies)}
+MEASUREMENTS = {
+    function.__name__: function for function in (epoch, whole, idle, decoding, predict, copies)
+}
 
 
 def main() -> None:

@@ -48,6 +48,7 @@ TESTS = {
     "stages/judging/gradcam.py": ["tests/judging/test_gradcam.py"],
     "stages/judging/scores.py": ["tests/judging/test_scores.py", "tests/test_evaluate.py"],
     "stages/judging/settings.py": PARAMS,
+    "stages/learning/classifier.py": ["tests/learning/test_classifier.py"],
     "stages/learning/network.py": ["tests/learning/test_network.py", "tests/test_train.py"],
     "stages/learning/dataset.py": ["tests/learning/test_dataset.py"],
     "stages/learning/settings.py": PARAMS,
@@ -57,7 +58,7 @@ TESTS = {
     "stages/sources/layout.py": ["tests/sources/test_layout.py", "tests/sources/test_archive.py"],
     "stages/common/params.py": PARAMS,
 }
-NEED_TENSORFLOW = {"stages/judging/gradcam.py", "stages/learning/network.py"}
+NEED_TENSORFLOW = {"stages/learning/classifier.py", "stages/learning/network.py"}
 OTHER_COMPARISON: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,

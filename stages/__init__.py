@@ -7,6 +7,7 @@ _missing = [
     name
     for name in (
         "PIL",
+        "ai_edge_litert",
         "imagehash",
         "jinja2",
         "pandas",

@@ -3,23 +3,42 @@
 Reads `models` and `data/processed` (use "test"). Writes `metrics/details/evaluate.json` (every
 metric with its interval, over all test images and without leaks; accuracy by source and by label;
 calibration; where the network looks), `metrics/plots/` (a record per image; the points of the
-curves) and `metrics/pictures/gradcam.png`.
+curves), `metrics/pictures/gradcam.png`, and of every wrongly classified image a record in
+`metrics/details/errors.json`, with two pictures in `metrics/pictures/errors/`.
 """
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from stages.common import files, params, stage
 from stages.common.errors import InputError
 from stages.judging import calibration, gradcam, scores
 from stages.judging.settings import Evaluate
-from stages.learning import dataset, network, temperature
+from stages.learning import classifier, dataset, temperature
 
 DETAILS = Path("metrics/details/evaluate.json")
 PLOTS = Path("metrics/plots")
 GRADCAM = Path("metrics/pictures/gradcam.png")
+ERRORS = Path("metrics/details/errors.json")
+ERROR_PICTURES = Path("metrics/pictures/errors")
+
+
+def judge(shipped: classifier.Classifier, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs the network on uint8 images (n, SIZE, SIZE, 3), a batch at a time, to spare memory.
+
+    Returns:
+        The probabilities, float64, (n, classes); and for each image the map of the class that is
+        predicted, see `gradcam.hirescam`.
+    """
+    probabilities, maps = [], []
+    for begin in range(0, len(pixels), classifier.BATCH):
+        some, activations = shipped.judge(pixels[begin : begin + classifier.BATCH])
+        probabilities.append(some)
+        maps.append(gradcam.hirescam(activations, shipped.head, some.argmax(axis=1)))
+    return np.concatenate(probabilities), np.concatenate(maps)
 
 
 def headlines(
@@ -90,14 +109,13 @@ def choose(correct: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def explain(
-    trained: Any,
+    maps: np.ndarray,
     images: dataset.Images,
     predicted: np.ndarray,
     settings: Evaluate,
     title: str,
 ) -> dict[str, float]:
     """Draws Grad-CAM of a few images; gives the share outside the central region, of all."""
-    maps = gradcam.activations(trained, images.pixels, predicted)
     chosen = choose(predicted == images.labels, settings.gradcam_images, settings.seed)
     captions = [
         f"{'correct' if predicted[p] == images.labels[p] else 'WRONG'}: "
@@ -105,7 +123,8 @@ def explain(
         f"{images.table['path'][p]}"
         for p in chosen.tolist()
     ]
-    gradcam.draw(images.pixels[chosen], maps[chosen], captions, title, GRADCAM)
+    heat = gradcam.enlarged(maps[chosen])
+    gradcam.draw(images.pixels[chosen], heat, captions, title, GRADCAM)
     shares = gradcam.outside_share(maps)
     active = shares[np.isfinite(shares)]
     return {
@@ -115,36 +134,78 @@ def explain(
     }
 
 
+def show_errors(
+    images: dataset.Images, calibrated: np.ndarray, maps: np.ndarray, folder: Path
+) -> list[dict[str, Any]]:
+    """Writes two PNG files for each wrongly classified image, SIZE x SIZE, and gives its record.
+
+    Args:
+        images: The n test images.
+        calibrated: float64, (n, classes): the probabilities after temperature scaling.
+        maps: See `judge`.
+        folder: Where to; it is there. `01.png` is the radiograph, `01-map.png` the same under the
+            heat map of the class that is predicted.
+
+    Returns:
+        The records, the largest error first: `file`, `actual` and `predicted` class, calibrated
+        `probability` (of the predicted class) and `probability_of_actual`, `image`, `map`.
+    """
+    predicted = calibrated.argmax(axis=1)
+    rows = np.arange(len(images))
+    of_actual, of_predicted = (calibrated[rows, some] for some in (images.labels, predicted))
+    files_of = images.table["path"].tolist()
+    wrong = sorted(
+        np.flatnonzero(predicted != images.labels).tolist(),
+        key=lambda position: (of_actual[position], files_of[position]),
+    )
+    records = []
+    for number, position in enumerate(wrong, 1):
+        names = f"{number:02d}.png", f"{number:02d}-map.png"
+        pixels, (heat,) = images.pixels[position], gradcam.enlarged(maps[position : position + 1])
+        pictures = Image.fromarray(pixels), gradcam.overlay(pixels, heat)
+        for name, picture in zip(names, pictures, strict=True):
+            picture.save(folder / name)
+        records.append(
+            {
+                "file": files_of[position],
+                "actual": images.classes[images.labels[position]],
+                "predicted": images.classes[predicted[position]],
+                "probability": float(of_predicted[position]),
+                "probability_of_actual": float(of_actual[position]),
+                "image": names[0],
+                "map": names[1],
+            }
+        )
+    return records
+
+
 def main() -> None:
     """Runs the stage."""
     settings = params.load(Evaluate)
-    metadata = network.read_metadata()
+    shipped = classifier.load()
     images = dataset.load(["test"])
-    if list(images.classes) != metadata["classes"]:
+    if list(images.classes) != shipped.classes:
         raise InputError(
-            f"{network.METADATA}: found the classes {metadata['classes']}, expected "
+            f"{classifier.METADATA}: found the classes {shipped.classes}, expected "
             f"{list(images.classes)}, as in {dataset.PROCESSED}. Run `dvc repro`."
         )
-    network.start(metadata["threads"])
-    trained = network.load()
-    probabilities = network.probabilities(trained, images.pixels)
-    calibrated = temperature.scaled(probabilities, metadata["temperature"])
-    provenance = metadata["provenance"]
+    probabilities, maps = judge(shipped, images.pixels)
+    calibrated = temperature.scaled(probabilities, shipped.temperature)
+    provenance = shipped.provenance
     predicted = probabilities.argmax(axis=1)
     results: dict[str, Any] = headlines(images, probabilities, settings)
     results |= by_origin(images, predicted == images.labels)
     results["calibration"] = {
-        "temperature": metadata["temperature"],
+        "temperature": shipped.temperature,
         "before": scores.calibration_metrics(images.labels, probabilities),
         "after": scores.calibration_metrics(images.labels, calibrated),
     }
-    results["gradcam"] = explain(
-        trained,
-        images,
-        predicted,
-        settings,
-        f"Grad-CAM: {provenance['data']}",
-    )
+    title = f"Grad-CAM: {provenance['data']}"
+    results["gradcam"] = explain(maps, images, predicted, settings, title)
+    with files.atomic_write(ERROR_PICTURES) as folder:
+        folder.mkdir()
+        errors = show_errors(images, calibrated, maps, folder)
+    files.write_json(ERRORS, {"provenance": provenance, "errors": errors})
     files.write_json(PLOTS / "predictions.json", dataset.prediction_records(images, probabilities))
     files.write_json(PLOTS / "roc.json", roc_records(images, probabilities))
     files.write_json(

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from stages.common import files, parallel, params, stage
 from stages.common.errors import InputError, listed, named
 from stages.intake import decode, matching
 from stages.judging import scores
-from stages.learning import network
+from stages.learning import classifier
 from stages.learning.dataset import SIZE
 from stages.sources import archive, layout
 from stages.sources.settings import Download
@@ -32,7 +33,6 @@ DETAILS = Path("metrics/details/external.json")
 SCRATCH = Path(".dvc/tmp/external")
 """Where the set is unpacked; a folder that is always the same, so that a killed run's goes too."""
 OTHER = "other"
-_AT_ONCE = 500  # images in memory
 
 
 def classes_of(
@@ -124,20 +124,21 @@ def without_copies(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[
     return judged, [readable[number] for number in sorted(copied)], names
 
 
-def called(paths: Sequence[Path], metadata: Mapping[str, Any]) -> list[str]:
+def called(paths: Sequence[Path]) -> list[str]:
     """The class that the network calls each image."""
-    network.start(metadata["threads"])
-    trained = network.load()
+    shipped = classifier.load()
 
     def pixels(path: Path) -> np.ndarray:
         return np.asarray(decode.resized(path, SIZE))
 
-    names: list[str] = []
-    for begin in range(0, len(paths), _AT_ONCE):
-        images = np.array(parallel.each(pixels, paths[begin : begin + _AT_ONCE], "external"))
-        predicted = network.probabilities(trained, images).argmax(axis=1)
-        names += [metadata["classes"][number] for number in predicted]
-    return names
+    decoded = tqdm(
+        parallel.ahead(pixels, paths), "external", len(paths), unit="image", disable=None
+    )
+    return [
+        shipped.classes[number]
+        for batch in parallel.batches(decoded, classifier.BATCH)
+        for number in shipped.probabilities(np.array(batch)).argmax(axis=1)
+    ]
 
 
 def _share(count: int, images: int) -> dict[str, float]:
@@ -218,7 +219,7 @@ def validate(
             f"{len(faults)} can't be read, expected at least one other image. "
             + (f"Add some.\n{listed(faults)}" if faults else "Add some.")
         )
-    counts = Counter(zip((path.parent.name for path in kept), called(kept, metadata), strict=True))
+    counts = Counter(zip((path.parent.name for path in kept), called(kept), strict=True))
     of_folder = [Counter(path.parent.name for path in some) for some in (paths, kept, copied)]
     folders = {}
     for folder, shown in shows.items():
@@ -273,7 +274,7 @@ def in_words(results: Mapping[str, Any]) -> list[str]:
 def main() -> None:
     """Runs the stage."""
     settings = params.load_all()
-    metadata = network.read_metadata()
+    metadata = classifier.read_metadata()
     origin = files.read_json(RAW / "provenance.json", "download")
     results: dict[str, Any] = {
         "folders": {},

@@ -14,19 +14,16 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from stages.common import stage
+from stages.common import files, parallel, stage
 from stages.common.errors import InputError, shown
 from stages.intake import decode
 from stages.judging import gradcam
-from stages.learning import network, temperature
+from stages.learning import classifier, temperature
 from stages.learning.dataset import SIZE
-
-_BATCH = 32
 
 
 def expand(given: Iterable[Path]) -> list[Path]:
@@ -38,46 +35,56 @@ def expand(given: Iterable[Path]) -> list[Path]:
     return [file for path in given for file in decode.image_files(path) or [path]]
 
 
-def read_all(paths: Sequence[Path]) -> tuple[list[Path], np.ndarray, list[str]]:
-    """Decodes what can be decoded.
-
-    Returns:
-        The paths that could be read; their pixels, uint8, (n, SIZE, SIZE, 3); and a message for
-        each of the others.
-    """
-    readable, pixels, faults = [], [], []
-    for path in paths:
-        if path.is_dir():
-            faults.append(
-                f"{shown(path)}: this folder has no image file in it; expected at least one"
-            )
-            continue
-        try:
-            pixels.append(np.asarray(decode.resized(path, SIZE)))
-            readable.append(path)
-        except InputError as error:
-            faults.append(str(error))
-        except OSError as error:
-            faults.append(f"{shown(path)}: it can't be read ({error.strerror or error})")
-    shape = (len(pixels), SIZE, SIZE, 3)
-    return readable, np.array(pixels, np.uint8).reshape(shape), faults
+def read(path: Path) -> np.ndarray | str:
+    """The pixels of an image file, uint8, (SIZE, SIZE, 3), or a message on why there are none."""
+    if path.is_dir():
+        return f"{shown(path)}: this folder has no image file in it; expected at least one"
+    try:
+        return np.asarray(decode.resized(path, SIZE))
+    except InputError as error:
+        return str(error)
+    except OSError as error:
+        return f"{shown(path)}: it can't be read ({error.strerror or error})"
 
 
-def table(records: Sequence[dict[str, Any]], classes: Sequence[str]) -> Iterable[str]:
-    """Lines of a table: file, class, and the probability of each class."""
-    names = [shown(record["file"]) for record in records]
-    width = max(len("file"), *map(len, names))
-    named = max(len("class"), *(len(name) for name in classes))
-    yield "  ".join(["file".ljust(width), "class".ljust(named), *classes])
-    for name, record in zip(names, records, strict=True):
-        values = [f"{record['probabilities'][label]:.3f}".rjust(len(label)) for label in classes]
-        yield "  ".join([name.ljust(width), record["class"].ljust(named), *values])
+class Table:
+    """Lines for people, one at a time: file, class, and the probability of each class."""
+
+    def __init__(self, paths: Iterable[Path], classes: Sequence[str]) -> None:
+        self.classes = classes
+        self.width = max(len("file"), *(len(shown(path)) for path in paths))
+        self.named = max(len("class"), *map(len, classes))
+
+    def head(self) -> str:
+        """The first line."""
+        return "  ".join(["file".ljust(self.width), "class".ljust(self.named), *self.classes])
+
+    def row(self, path: Path, probabilities: np.ndarray) -> str:
+        """The line of an image; its probabilities are float64, (classes,)."""
+        predicted = self.classes[int(probabilities.argmax())]
+        values = [
+            f"{value:.3f}".rjust(len(label))
+            for label, value in zip(self.classes, probabilities, strict=True)
+        ]
+        return "  ".join([shown(path).ljust(self.width), predicted.ljust(self.named), *values])
+
+
+def json_line(path: Path, probabilities: np.ndarray, classes: Sequence[str]) -> str:
+    """The JSON record of an image; its probabilities are float64, (classes,)."""
+    return json.dumps(
+        {
+            "file": str(path),
+            "class": classes[int(probabilities.argmax())],
+            "probabilities": dict(zip(classes, probabilities.tolist(), strict=True)),
+        }
+    )
 
 
 def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[str]:
-    """Prints a line per image; gives a message for each file that can't be read."""
-    metadata = network.read_metadata()
-    classes = metadata["classes"]
+    """Prints a line per image as it is done; gives a message for each file that can't be read.
+
+    Only a few images are in memory at a time, however many there are.
+    """
     if explain is not None:
         try:
             explain.mkdir(parents=True, exist_ok=True)
@@ -86,40 +93,38 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
                 f"--explain: {explain} is a file or lies in one, expected a folder. "
                 "Name another one."
             ) from None
-    trained = None
-    records, faults = [], []
-    batches = range(0, len(paths), _BATCH)
-    for start in tqdm(batches, "predict", unit="batch", disable=None if len(batches) > 1 else True):
-        readable, pixels, unreadable = read_all(paths[start : start + _BATCH])
-        faults += unreadable
+    shipped = classifier.load()
+    table = Table(paths, shipped.classes)
+    faults = []
+    done = 0
+    alone = len(paths) == 1
+    decoded = parallel.ahead(read, paths, 1 if alone else None)
+    bar = tqdm(decoded, "predict", len(paths), unit="image", disable=alone or None)
+    for batch in parallel.batches(zip(enumerate(paths, 1), bar, strict=True), classifier.BATCH):
+        faults += [fault for _, fault in batch if isinstance(fault, str)]
+        readable = [(*place, pixels) for place, pixels in batch if isinstance(pixels, np.ndarray)]
         if not readable:
             continue
-        if trained is None:  # not before: TensorFlow takes seconds to start
-            network.start(metadata["threads"])
-            trained = network.load()
-        calibrated = temperature.scaled(
-            network.probabilities(trained, pixels), metadata["temperature"]
-        )
-        for path, row in zip(readable, calibrated, strict=True):
-            record = {
-                "file": str(path),
-                "class": classes[int(row.argmax())],
-                "probabilities": dict(zip(classes, row.tolist(), strict=True)),
-            }
-            records.append(record)
-            if as_json:
-                print(json.dumps(record), flush=True)
+        pixels = np.array([image for _, _, image in readable])
+        probabilities, activations = shipped.judge(pixels)
+        calibrated = temperature.scaled(probabilities, shipped.temperature)
+        if not as_json and not done:
+            tqdm.write(table.head())
+        done += len(readable)
+        for (_, path, _), row in zip(readable, calibrated, strict=True):
+            line = json_line(path, row, shipped.classes) if as_json else table.row(path, row)
+            tqdm.write(line)  # past the progress bar
+        sys.stdout.flush()
         if explain is not None:
-            labels = calibrated.argmax(axis=1)
-            maps = gradcam.activations(trained, pixels, labels)
-            for n, path in enumerate(readable):
+            predicted = calibrated.argmax(axis=1)
+            maps = gradcam.enlarged(gradcam.hirescam(activations, shipped.head, predicted))
+            for (number, path, image), heat, row in zip(readable, maps, calibrated, strict=True):
+                lines = [shown(path.name), f"{shipped.classes[row.argmax()]} {row.max():.3f}"]
                 # a name may have 255 bytes, and a letter up to four
-                target = explain / f"{start + n + 1:04d}-{path.name[:50]}.png"
-                caption = [classes[labels[n]]]
-                gradcam.draw(pixels[n : n + 1], maps[n : n + 1], caption, shown(path.name), target)
-    if not as_json and records:
-        print("\n".join(table(records, classes)))
-        print(f"\nData of the network: {metadata['provenance']['data']}. Not for diagnosis.")
+                with files.atomic_write(explain / f"{number:04d}-{path.name[:50]}.png") as partial:
+                    gradcam.picture(image, heat, lines).save(partial, "PNG", compress_level=1)
+    if not as_json and done:
+        print(f"\nData of the network: {shipped.provenance['data']}. Not for diagnosis.")
     return faults
 
 
@@ -128,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m stages.predict",
         description="Classifies chest radiographs with the trained network "
-        f"({network.MODEL}, made by `dvc repro train`). Prints the class and the probability of "
+        f"({classifier.MODEL}, made by `dvc repro train`). Prints the class and the probability of "
         "each class. Not a medical device.",
         epilog="Exit status 1 if a file could not be read; the others are done all the same.",
     )
@@ -159,7 +164,6 @@ def main() -> None:
             raise InputError(f"{len(faults)} of {len(paths)} files could not be read; see above.")
 
     stage.guarded("predict", work)
-    stage.leave()
 
 
 if __name__ == "__main__":

@@ -1,20 +1,40 @@
 """Trains the network.
 
-Reads `data/processed` (uses "train" and "validation"). Writes `models/classifier.keras`,
-`models/classifier.json` (what `predict` needs beside the network: class names, temperature,
-provenance), `metrics/details/train.json`, `metrics/plots/history.json` (a record per epoch), and,
-for `dvc metrics show`, accuracy and loss in `metrics/train.json` and `metrics/val.json`.
+Reads `data/processed` (uses "train" and "validation"). Writes `models/classifier.keras`, the same
+network as LiteRT in `models/classifier.tflite`, which is what all others run,
+`models/classifier.json` (what goes with it: class names, temperature, provenance),
+`metrics/details/train.json`, `metrics/plots/history.json` (a record per epoch), and, for
+`dvc metrics show`, accuracy and loss in `metrics/train.json` and `metrics/val.json`.
 """
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from stages.common import files, params, stage
-from stages.learning import dataset, network, temperature
+from stages.common.errors import InputError
+from stages.learning import classifier, dataset, network, temperature
 from stages.learning.settings import Preprocess, Train
 
 DETAILS = Path("metrics/details/train.json")
 HISTORY = Path("metrics/plots/history.json")
 METRICS = Path("metrics")
+_TOLERANCE = 1e-5  # of a probability
+
+
+def check(shipped: classifier.Classifier, trained: Any, pixels: np.ndarray) -> None:
+    """Raises InputError unless LiteRT and Keras say the same of uint8 images (n, SIZE, SIZE, 3)."""
+    ours, theirs = shipped.probabilities(pixels), network.probabilities(trained, pixels)
+    most = abs(ours - theirs).max()
+    others = (ours.argmax(axis=1) != theirs.argmax(axis=1)).sum()
+    if most > _TOLERANCE or others:
+        raise InputError(
+            f"{classifier.MODEL}: found probabilities that differ from the trained network's by up "
+            f"to {most:.1g}, and another class for {others} of {len(pixels)} images; expected at "
+            f"most {_TOLERANCE} and none. LiteRT and TensorFlow don't fit each other: install what "
+            "requirements.txt names (`make setup`), then run `dvc repro train`."
+        )
 
 
 def main() -> None:
@@ -27,17 +47,23 @@ def main() -> None:
     train, validation = dataset.load(["train"]), dataset.load(["validation"])
     network.start(settings.threads)
     trained, history, kept = network.fit(train, validation, settings, "train")
-    probabilities = network.probabilities(trained, validation.pixels)
-    network.save(trained, network.MODEL)
-    files.write_json(
-        network.METADATA,
-        {
+    with files.atomic_write(classifier.MODEL.parent) as folder:
+        network.save(trained, folder / network.MODEL.name)
+        exported = folder / classifier.MODEL.name
+        network.export(trained, exported)
+        metadata = {
             "provenance": provenance,
             "classes": train.classes,
             "threads": settings.threads,
-            "temperature": temperature.fit(probabilities, validation.labels),
-        },
-    )
+            "temperature": 1.0,  # until it is fitted
+            "sha256": files.sha256_of(exported),
+        }
+        shipped = classifier.Classifier(exported.read_bytes(), metadata)
+        for images in (train, validation):
+            check(shipped, trained, images.pixels)
+        probabilities = shipped.probabilities(validation.pixels)
+        metadata["temperature"] = temperature.fit(probabilities, validation.labels)
+        files.write_json(folder / classifier.METADATA.name, metadata)
     files.write_json(HISTORY, history)
     final = {name: value for name, value in history[kept - 1].items() if name != "epoch"}
     files.write_json(

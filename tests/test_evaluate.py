@@ -1,8 +1,12 @@
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +17,9 @@ from sklearn import metrics
 from stages import evaluate, train
 from stages.common import params
 from stages.common.errors import InputError
-from stages.judging import scores
+from stages.judging import gradcam, scores
 from stages.judging.settings import Evaluate
-from stages.learning import dataset, network, temperature
+from stages.learning import classifier, dataset, temperature
 from tests import made_processed
 
 
@@ -111,6 +115,52 @@ def test_roc_points_enclose_the_area_that_is_reported() -> None:
         assert metrics.auc(x, y) == pytest.approx(areas[number])
 
 
+def test_the_errors_come_largest_first_with_their_pictures(tmp_path: Path) -> None:
+    images = made_processed.images_of(
+        made_processed.many({"test": 2}, made_processed.class_in_the_centre)
+    )
+    assert images.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    calibrated = np.array(
+        [
+            [0.2, 0.3, 0.5],
+            [0.6, 0.3, 0.1],
+            [0.7, 0.2, 0.1],
+            [0.1, 0.2, 0.7],
+            [0.9, 0.05, 0.05],
+            [0.1, 0.1, 0.8],
+        ]
+    )
+    maps = np.random.default_rng(0).random((6, 46, 46), np.float32)
+    records = evaluate.show_errors(images, calibrated, maps, tmp_path)
+    order = [4, 0, 2, 3]  # of the three with 0.2 for their class, by file
+    files_of = images.table["path"].tolist()
+    assert [record["file"] for record in records] == [files_of[position] for position in order]
+    assert records[0] == {
+        "file": files_of[4],
+        "actual": "Viral Pneumonia",
+        "predicted": "Covid",
+        "probability": 0.9,
+        "probability_of_actual": 0.05,
+        "image": "01.png",
+        "map": "01-map.png",
+    }
+    assert json.loads(json.dumps(records)) == records
+    assert len(list(tmp_path.iterdir())) == 8
+    for record, position in zip(records, order, strict=True):
+        pixels = images.pixels[position]
+        assert np.array_equal(np.asarray(Image.open(tmp_path / record["image"])), pixels)
+        (heat,) = gradcam.enlarged(maps[position][None])
+        covered = np.asarray(gradcam.overlay(pixels, heat))
+        assert np.array_equal(np.asarray(Image.open(tmp_path / record["map"])), covered)
+
+
+def test_without_an_error_there_is_none(tmp_path: Path) -> None:
+    images = made_processed.images_of(made_processed.many({"test": 1}, made_processed.noise))
+    maps = np.zeros((3, 46, 46), np.float32)
+    assert evaluate.show_errors(images, np.eye(3), maps, tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.tensorflow
 class TestTrained:
     @pytest.fixture(autouse=True)
@@ -171,13 +221,12 @@ class TestTrained:
         assert records[0]["file"] == dataset.read_index().query("use == 'test'")["path"].iloc[0]
 
     def test_calibration_before_and_after(self) -> None:
-        result, metadata = read(evaluate.DETAILS)["calibration"], network.read_metadata()
-        assert result["temperature"] == metadata["temperature"]
-        network.start(2)
+        result, shipped = read(evaluate.DETAILS)["calibration"], classifier.load()
+        assert result["temperature"] == shipped.temperature
         images = dataset.load(["test"])
-        probabilities = network.probabilities(network.load(), images.pixels)
+        probabilities = shipped.probabilities(images.pixels)
         assert result["before"] == scores.calibration_metrics(images.labels, probabilities)
-        after = temperature.scaled(probabilities, metadata["temperature"])
+        after = temperature.scaled(probabilities, shipped.temperature)
         assert result["after"] == scores.calibration_metrics(images.labels, after)
         assert result["after"] != result["before"]
         records = read(evaluate.PLOTS / "reliability.json")
@@ -191,11 +240,38 @@ class TestTrained:
             assert image.width > 1200
             assert image.height > 600
 
+    def test_every_error_has_a_record_and_two_pictures(self) -> None:
+        told = read(evaluate.ERRORS)
+        assert list(told) == ["provenance", "errors"]
+        assert told["provenance"] == read(train.DETAILS)["provenance"]
+        records = read(evaluate.PLOTS / "predictions.json")
+        wrong = {record["file"] for record in records if record["predicted"] != record["actual"]}
+        assert {error["file"] for error in told["errors"]} == wrong
+        named = {error[key] for error in told["errors"] for key in ("image", "map")}
+        assert {path.name for path in evaluate.ERROR_PICTURES.iterdir()} == named
+        assert len(named) == 2 * len(wrong)
+
+    def test_it_imports_no_tensorflow(self) -> None:
+        code = (
+            "import sys; from stages import evaluate; evaluate.main(); "
+            "print({'tensorflow', 'keras'} & {*sys.modules})"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONPATH": str(made_processed.REPOSITORY)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert (done.stdout.splitlines()[-1], done.stderr) == ("set()", "")
+
     def test_it_gives_the_same_bytes_again(self) -> None:
         paths = [
             evaluate.DETAILS,
             *(evaluate.PLOTS / f"{name}.json" for name in ("predictions", "roc", "reliability")),
             evaluate.GRADCAM,
+            evaluate.ERRORS,
+            *sorted(evaluate.ERROR_PICTURES.iterdir()),
         ]
         before = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
         evaluate.main()
@@ -217,16 +293,15 @@ def run(
     return read(evaluate.DETAILS)
 
 
-@pytest.mark.tensorflow
 def test_another_set_of_classes_than_the_model_has_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made_processed.write(
         tmp_path, made_processed.many({"test": 1}, made_processed.noise), made_processed.QUICK
     )
-    metadata = {"classes": ["Normal", "Tuberculosis"], "temperature": 1.0, "provenance": {}}
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models/classifier.json").write_text(json.dumps(metadata), "utf-8")
+    monkeypatch.setattr(
+        classifier, "load", lambda: SimpleNamespace(classes=["Normal", "Tuberculosis"])
+    )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"classifier\.json: found the classes \['Normal', 'Tub"):
         evaluate.main()

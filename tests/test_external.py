@@ -4,6 +4,7 @@ import time
 import zipfile
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from stages import external
 from stages.common.errors import InputError
 from stages.intake import decode
 from stages.judging import scores
-from stages.learning import network
+from stages.learning import classifier
 from tests import made, made_processed
 
 CLASSES = list(made.CLASSES)
@@ -66,19 +67,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rest = text[text.index("\n\n", start + 1) :]
     Path("params.yaml").write_text(text[:start] + SETTINGS.rstrip() + rest, "utf-8")
     external.EXTERNAL.mkdir()
-    network.METADATA.parent.mkdir()
-    network.METADATA.write_text(json.dumps(METADATA), "utf-8")
+    classifier.METADATA.parent.mkdir()
+    classifier.METADATA.write_text(json.dumps(METADATA), "utf-8")
 
-    def probabilities(_: None, pixels: np.ndarray) -> np.ndarray:
+    def probabilities(pixels: np.ndarray) -> np.ndarray:
         assert pixels.dtype == np.uint8
         assert pixels.shape[1:] == (200, 200, 3)
         distance = np.abs(pixels.mean((1, 2, 3))[:, None] - [GREY[name] for name in CLASSES])
         closeness = np.exp(-distance)
         return np.asarray(closeness / closeness.sum(axis=1, keepdims=True))
 
-    monkeypatch.setattr(network, "start", lambda _: None)
-    monkeypatch.setattr(network, "load", lambda: None)
-    monkeypatch.setattr(network, "probabilities", probabilities)
+    fake = SimpleNamespace(classes=CLASSES, probabilities=probabilities)
+    monkeypatch.setattr(classifier, "load", lambda: fake)
     return tmp_path
 
 
@@ -357,7 +357,7 @@ def test_the_trained_network_judges_each_image_as_it_would_alone(
     made.make_raw(tmp_path, counts=(2, 2))
     made.write_params(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(external, "_AT_ONCE", 4)
+    monkeypatch.setattr(classifier, "BATCH", 4)
     generator = np.random.default_rng(7)
     for label, name in enumerate(CLASSES):
         place = external.EXTERNAL / "set" / name
@@ -365,14 +365,18 @@ def test_the_trained_network_judges_each_image_as_it_would_alone(
         for number in range(3):
             pixels = made_processed.class_in_the_centre(generator, label)
             Image.fromarray(pixels).save(place / f"{number}.png")
+    done = made.run_stage(tmp_path, "external", PYTHONPROFILEIMPORTTIME="1")
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 0
+    assert imported & {"ai_edge_litert", "tensorflow", "keras"} == {"ai_edge_litert"}
+    first = external.DETAILS.read_bytes()
     external.main()
-    network.start(2)
-    trained = network.load()
+    assert external.DETAILS.read_bytes() == first
+    shipped = classifier.load()
     for name, folder in read(external.DETAILS)["folders"].items():
         paths = sorted((external.EXTERNAL / "set" / name).iterdir())
         alone = [
-            network.probabilities(trained, np.asarray(decode.resized(path, 200))[None])
-            for path in paths
+            shipped.probabilities(np.asarray(decode.resized(path, 200))[None]) for path in paths
         ]
         assert counts(folder) == Counter(CLASSES[int(row.argmax())] for row in alone)
         assert counts(folder)[name] >= 2

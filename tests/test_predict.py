@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,19 @@ import pytest
 from PIL import Image
 
 from stages import evaluate, predict
-from stages.common import stage
+from stages.common import parallel
 from stages.common.errors import InputError
 from stages.intake import decode
-from stages.learning import network, temperature
+from stages.judging import gradcam
+from stages.learning import classifier, temperature
 from tests import made_processed
 
 Call = Callable[..., tuple[int, str, str]]
+HEAVY = {
+    *("tensorflow", "keras", "pandas", "matplotlib", "scipy", "sklearn", "pydantic", "pydicom"),
+    *("imagehash", "ruamel", "jinja2", "statsmodels", "starlette", "uvicorn", "h5py", "requests"),
+}
+"""What takes long to import, and what `predict` does without."""
 
 
 def picture(path: Path, label: int = 0, size: tuple[int, int] = (300, 260)) -> Path:
@@ -54,35 +61,32 @@ def test_files_are_taken_as_given_and_folders_searched(tmp_path: Path) -> None:
     assert predict.expand([tmp_path / "empty"]) == [tmp_path / "empty"]
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_decoded(tmp_path: Path) -> None:
-    good = [picture(tmp_path / f"{number}.png", number) for number in range(2)]
+def test_a_file_is_decoded_or_what_is_wrong_is_told(tmp_path: Path) -> None:
+    good = picture(tmp_path / "good.png")
+    pixels = predict.read(good)
+    assert isinstance(pixels, np.ndarray)
+    assert pixels.shape == (200, 200, 3)
+    assert pixels.dtype == np.uint8
+    assert np.array_equal(pixels, np.asarray(decode.resized(good, 200)))
     text = tmp_path / "text.jpg"
     text.write_text("no image", "utf-8")
     folder = tmp_path / "empty"
     folder.mkdir()
-    missing = tmp_path / "miss\ning.png"
-    readable, pixels, faults = predict.read_all([missing, good[0], text, folder, good[1]])
-    assert readable == good
-    assert pixels.shape == (2, 200, 200, 3)
-    assert pixels.dtype == np.uint8
-    assert np.array_equal(pixels[1], np.asarray(decode.resized(good[1], 200)))
-    assert len(faults) == 3
-    assert "miss\\ning.png: it can't be read (No such file or directory)" in faults[0]
-    assert "text.jpg: it is text, not an image" in faults[1]
-    assert "empty: this folder has no image file in it" in faults[2]
-    assert predict.read_all([])[1].shape == (0, 200, 200, 3)
+    missing, no_image, empty = (
+        str(predict.read(path)) for path in (tmp_path / "miss\ning.png", text, folder)
+    )
+    assert "miss\\ning.png: it can't be read (No such file or directory)" in missing
+    assert "text.jpg: it is text, not an image" in no_image
+    assert "empty: this folder has no image file in it" in empty
 
 
 def test_the_table_has_one_line_per_file() -> None:
-    classes = ("Covid", "Viral Pneumonia")
-    records = [
-        {"file": name, "class": label, "probabilities": {"Covid": 0.25, "Viral Pneumonia": 0.75}}
-        for name, label in (("a\nb\x1b[2J.png", "Covid"), ("\udcff ü.png", "Viral Pneumonia"))
-    ]
-    lines = list(predict.table(records, classes))
-    assert lines == [
+    paths = [Path("a\nb\x1b[2J.png"), Path("\udcff ü.png")]
+    table = predict.Table(paths, ("Covid", "Viral Pneumonia"))
+    rows = [np.array([0.75, 0.25]), np.array([0.25, 0.75])]
+    assert [table.head(), *map(table.row, paths, rows)] == [
         "file             class            Covid  Viral Pneumonia",
-        "a\\nb\\x1b[2J.png  Covid            0.250            0.750",
+        "a\\nb\\x1b[2J.png  Covid            0.750            0.250",
         "\\udcff ü.png     Viral Pneumonia  0.250            0.750",
     ]
 
@@ -97,34 +101,137 @@ def test_help_says_what_it_takes() -> None:
 def test_a_missing_model_is_named_in_one_line(tmp_path: Path) -> None:
     done = run(picture(tmp_path / "a.png"), cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("predict: models/classifier.json is not there")
+    assert done.stderr.startswith("predict: models/classifier.tflite is not there")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
 
 
 @pytest.fixture
-def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of which the model can't be loaded: whoever starts TensorFlow fails."""
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models/classifier.json").write_text(
-        '{"classes": ["Covid", "Normal"], "temperature": 1.0, "provenance": {"data": "x"}}'
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """In the working folder, a network that takes light pictures for Normal."""
+    generator = np.random.default_rng(0)
+
+    def judge(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        light = pixels.mean(axis=(1, 2, 3)) / 255
+        activations = generator.random((len(pixels), 46, 46, 1), np.float32)
+        return np.stack([1 - light, light], axis=1), activations
+
+    head = tuple(
+        (generator.normal(0, 1, shape).astype(np.float32), np.zeros(shape[1], np.float32))
+        for shape in ((23 * 23, 4), (4, 2))
     )
-    (tmp_path / "models/classifier.keras").write_bytes(b"")
-    monkeypatch.setattr(network, "start", lambda *_: pytest.fail("TensorFlow was started"))
+    shipped = SimpleNamespace(
+        classes=["Covid", "Normal"],
+        temperature=1.0,
+        provenance={"data": "x"},
+        head=head,
+        judge=judge,
+    )
+    monkeypatch.setattr(classifier, "load", lambda: shipped)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return shipped
 
 
-def test_a_missing_file_is_named_before_the_network_is_started(no_network: Path) -> None:
-    faults = predict.predict([Path("missing.png")], as_json=False, explain=None)
-    assert faults == ["missing.png: it can't be read (No such file or directory)"]
+def test_what_cannot_be_read_is_named_and_the_rest_done(
+    fake: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict.predict([Path("missing.png")], as_json=False, explain=None) == [
+        "missing.png: it can't be read (No such file or directory)"
+    ]
+    assert capsys.readouterr().out == ""
+    paths = [Path(f"{number:02d}.png") for number in range(70)]
+    for number, path in enumerate(paths):
+        Image.new("L", (40, 40), number).save(path)
+    paths[0].unlink()
+    paths[40].write_bytes(b"")
+    faults = predict.predict(paths, as_json=True, explain=None)
+    assert [fault.split(":")[0] for fault in faults] == ["00.png", "40.png"]
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["file"] for record in records] == [
+        str(path) for number, path in enumerate(paths) if number not in (0, 40)
+    ]
+    for record in records:
+        light = int(record["file"][:2]) / 255
+        assert record["class"] == "Covid"
+        assert record["probabilities"] == pytest.approx({"Covid": 1 - light, "Normal": light})
 
 
-def test_explain_wants_a_folder(no_network: Path) -> None:
-    picture(no_network / "a.png")
+def test_however_many_images_there_are_few_are_in_memory_and_rows_come_as_they_are_done(
+    fake: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(Path("a.png"))
+    read, judge = predict.read, fake.judge
+    decoded: list[Path] = []
+    judged: list[int] = []
+    printed = ""
+
+    def counted(path: Path) -> np.ndarray | str:
+        decoded.append(path)
+        return read(path)
+
+    def judge_and_look(pixels: np.ndarray) -> Any:
+        nonlocal printed
+        assert len(decoded) - sum(judged) <= parallel.AHEAD + 2 * classifier.BATCH
+        printed += capsys.readouterr().out
+        assert printed.count("a.png") == sum(judged)
+        judged.append(len(pixels))
+        return judge(pixels)
+
+    monkeypatch.setattr(predict, "read", counted)
+    fake.judge = judge_and_look
+    assert predict.predict([Path("a.png")] * 400, as_json=False, explain=None) == []
+    printed += capsys.readouterr().out
+    assert sum(judged) == 400
+    assert max(judged) == classifier.BATCH
+    lines = printed.splitlines()
+    assert lines[0].split() == ["file", "class", "Covid", "Normal"]
+    assert len(lines) == 403
+    assert lines[-1] == "Data of the network: x. Not for diagnosis."
+
+
+def test_on_a_terminal_a_bar_counts_the_images(
+    fake: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(Path("a.png"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    for count, words in ((1, None), (40, "40/40")):
+        predict.predict([Path("a.png")] * count, as_json=True, explain=None)
+        out, err = capsys.readouterr()
+        assert len(out.splitlines()) == count
+        assert (words in err) if words else err == ""
+
+
+def test_explain_wants_a_folder(fake: SimpleNamespace) -> None:
+    picture(Path("a.png"))
     for name in ("a.png", "a.png/below"):
         with pytest.raises(InputError, match=f"--explain: {name} is a file or lies in one"):
             predict.predict([Path("a.png")], as_json=False, explain=Path(name))
+
+
+def test_explain_writes_the_picture_of_each_image(
+    fake: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = gradcam.picture
+    monkeypatch.setattr(classifier, "BATCH", 4)
+    lines = []
+
+    def recorded(pixels: np.ndarray, heat: np.ndarray, text: list[str]) -> Image.Image:
+        lines.append(text)
+        assert pixels.shape == (200, 200, 3)
+        assert heat.max() == 1
+        return original(pixels, heat, text)
+
+    monkeypatch.setattr(gradcam, "picture", recorded)
+    paths = [Path(f"{number}.png") for number in range(6)]
+    for number, path in enumerate(paths):
+        Image.new("L", (40, 40), 40 * number).save(path)
+    paths[3].unlink()
+    predict.predict(paths, as_json=True, explain=Path("why"))
+    assert sorted(path.name for path in Path("why").iterdir()) == [
+        f"{number + 1:04d}-{number}.png.png" for number in range(6) if number != 3
+    ]
+    assert lines[0] == ["0.png", "Covid 1.000"]
+    assert lines[-1] == ["5.png", "Normal 0.784"]
 
 
 @pytest.mark.tensorflow
@@ -142,7 +249,6 @@ class TestTrained:
 
         def call(*arguments: object) -> tuple[int, str, str]:
             monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
-            monkeypatch.setattr(stage, "leave", lambda: None)
             status = 0
             try:
                 predict.main()
@@ -157,7 +263,7 @@ class TestTrained:
 
     def test_the_probabilities_are_those_of_evaluate(self, call: Call) -> None:
         records = json.loads((evaluate.PLOTS / "predictions.json").read_text("utf-8"))
-        fitted = network.read_metadata()["temperature"]
+        fitted = classifier.load().temperature
         status, out, err = call("--json", "data/processed/test")
         assert (status, err) == (0, "")
         lines = [json.loads(line) for line in out.splitlines()]
@@ -252,3 +358,19 @@ class TestTrained:
         )
         assert done.stderr == ""
         assert done.returncode in (0, 128 + signal.SIGPIPE)
+
+    def test_nothing_heavy_is_imported(self, tmp_path: Path) -> None:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-X", "importtime", "-m", "stages.predict"),
+                *("--explain", str(tmp_path / "why"), str(picture(tmp_path / "a.png"))),
+            ],
+            env=os.environ | {"PYTHONPATH": str(made_processed.REPOSITORY)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert {"ai_edge_litert", "PIL.Image", "stages.judging.gradcam"} <= imported
+        assert {name.split(".")[0] for name in imported} & HEAVY == set()
+        assert len(os.listdir(tmp_path / "why")) == 1

@@ -1,13 +1,15 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stages import train
 from stages.common.errors import InputError
-from stages.learning import dataset, network, temperature
+from stages.learning import classifier, dataset, network, temperature
 from tests import made_processed
 
 pytestmark = pytest.mark.tensorflow
@@ -68,20 +70,79 @@ def test_the_metrics_that_dvc_shows() -> None:
 
 @pytest.mark.usefixtures("trained")
 def test_nowhere_is_a_time() -> None:
-    for path in (train.DETAILS, train.HISTORY, network.METADATA):
+    for path in (train.DETAILS, train.HISTORY, classifier.METADATA):
         text = path.read_text("utf-8").lower()
         assert not [word for word in ("second", "time", "date", "duration") if f'"{word}' in text]
-    assert "temperature" in network.METADATA.read_text("utf-8")
+    assert "temperature" in classifier.METADATA.read_text("utf-8")
 
 
 @pytest.mark.usefixtures("trained")
 def test_what_goes_with_the_model_is_from_the_validation_images_alone() -> None:
-    metadata = network.read_metadata()
-    network.start(2)
+    shipped = classifier.load()
     validation = dataset.load(["validation"])
-    probabilities = network.probabilities(network.load(), validation.pixels)
-    assert metadata["classes"] == list(made_processed.CLASSES)
-    assert metadata["temperature"] == temperature.fit(probabilities, validation.labels)
+    probabilities = shipped.probabilities(validation.pixels)
+    assert shipped.classes == list(made_processed.CLASSES)
+    assert shipped.temperature == temperature.fit(probabilities, validation.labels)
+    assert shipped.threads == 2
+    assert shipped.provenance == read(train.DETAILS)["provenance"]
+
+
+@pytest.mark.usefixtures("trained")
+def test_both_files_are_of_the_same_network() -> None:
+    import keras
+
+    network.start(2)
+    trained = keras.saving.load_model(network.MODEL)
+    pixels = dataset.load(["test"]).pixels
+    difference = network.probabilities(trained, pixels) - classifier.load().probabilities(pixels)
+    assert abs(difference).max() < 1e-5
+    assert sorted(path.name for path in network.MODEL.parent.iterdir()) == [
+        f"classifier.{ending}" for ending in ("json", "keras", "tflite")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("litert", "words"),
+    [
+        ([[0.5, 0.3, 0.2], [0.1, 0.45, 0.45]], None),
+        ([[0.5, 0.3, 0.2], [0.1 + 8e-6, 0.45 - 8e-6, 0.45]], "by up to 8e-06, and another class"),
+        ([[0.5, 0.3 + 2e-5, 0.2 - 2e-5], [0.1, 0.45, 0.45]], "by up to 2e-05, and another class"),
+        ([[0.5, 0.3, 0.2], [0.1, 0.45 - 1e-9, 0.45 + 1e-9]], "another class for 1 of 2 images"),
+    ],
+)
+def test_litert_and_keras_are_to_say_the_same(
+    monkeypatch: pytest.MonkeyPatch, litert: list[list[float]], words: str | None
+) -> None:
+    keras = np.array([[0.5, 0.3, 0.2], [0.1, 0.45, 0.45]])
+    monkeypatch.setattr(network, "probabilities", lambda *_: keras)
+    shipped: Any = SimpleNamespace(probabilities=lambda _: np.array(litert))
+    if words is None:
+        train.check(shipped, None, np.zeros(2))
+    else:
+        with pytest.raises(InputError, match=rf"classifier\.tflite: .*{words}.*make setup"):
+            train.check(shipped, None, np.zeros(2))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_if_litert_says_something_else_nothing_is_kept(
+    project: Path, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    """Of one of the training (0) or of the validation images (1)."""
+    original = network.probabilities
+    calls = []
+
+    def moved(trained: Any, pixels: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        result = original(trained, pixels)
+        result[-1] += 2e-5 * (len(calls) == which + 1)
+        return result
+
+    monkeypatch.setattr(network, "probabilities", moved)
+    with pytest.raises(InputError, match=r"models/classifier\.tflite: found"):
+        train.main()
+    assert len(calls) == which + 1
+    assert not (project / "models").exists()
+    assert not (project / "metrics").exists()
 
 
 def test_the_test_images_are_not_read(project: Path) -> None:
@@ -108,7 +169,7 @@ def test_under_the_original_protocol_the_test_images_choose_the_epoch(
 
 
 def test_two_runs_give_the_same_bytes_but_for_another_seed(project: Path) -> None:
-    outputs = (network.MODEL, network.METADATA, train.DETAILS, train.HISTORY)
+    outputs = (network.MODEL, classifier.MODEL, classifier.METADATA, train.DETAILS, train.HISTORY)
     runs = []
     for seed in (0, 0, 1):
         text = (project / "params.yaml").read_text("utf-8")

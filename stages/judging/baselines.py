@@ -12,18 +12,23 @@ All but the last two are support vector machines (RBF kernel) on standardised va
 are chosen by cross-validation among the training images, grouped and stratified.
 """
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from stages.common import parallel
 from stages.common.errors import InputError
 from stages.learning import splits
 from stages.learning.dataset import SIZE, Images
+
+if TYPE_CHECKING:  # slow to import, and `predict` does without
+    import pandas as pd
 
 FRAME = 40
 """Width of the widest frame in pixels; the rest of the image is its central region."""

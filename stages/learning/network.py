@@ -1,4 +1,4 @@
-"""The network of the original system: built, trained, saved and loaded, the same bits each time.
+"""The network of the original system: built, trained and saved, the same bits each time.
 
 TensorFlow is imported inside the functions, so that importing this module stays cheap.
 """
@@ -6,6 +6,7 @@ TensorFlow is imported inside the functions, so that importing this module stays
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -23,12 +24,10 @@ from stages.common.errors import InputError
 from stages.learning.dataset import SIZE
 from stages.learning.settings import Train
 
-if TYPE_CHECKING:  # it imports pandas, which `predict` does without
+if TYPE_CHECKING:
     from stages.learning.dataset import Images
 
 MODEL = Path("models/classifier.keras")
-METADATA = Path("models/classifier.json")
-"""The class names and the temperature, which travel with the model."""
 
 LAST_CONVOLUTION = "conv2d_2"
 _PREDICTION_BATCH = 32
@@ -215,6 +214,13 @@ def probabilities(network: Any, pixels: np.ndarray) -> np.ndarray:
     return np.asarray(result / result.sum(axis=1, keepdims=True))  # to more places than float32 has
 
 
+def _bare(network: Any) -> Any:
+    """A new network with the same weights, without a trace of how they came about."""
+    bare = build(network.output_shape[-1])
+    bare.set_weights(network.get_weights())
+    return bare
+
+
 def save(network: Any, target: Path) -> None:
     """Saves as .keras, atomically and with the same bytes for the same network.
 
@@ -226,11 +232,9 @@ def save(network: Any, target: Path) -> None:
         record.pop("shared_object_id", None)
         return record | {"date_saved": _DATE} if "date_saved" in record else record
 
-    bare = build(network.output_shape[-1])
-    bare.set_weights(network.get_weights())
     with files.atomic_write(target) as partial, tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "plain.keras"
-        bare.save(plain)
+        _bare(network).save(plain)
         with zipfile.ZipFile(plain) as source, zipfile.ZipFile(partial, "w") as normal:
             for name in sorted(source.namelist()):
                 content = source.read(name)
@@ -240,31 +244,23 @@ def save(network: Any, target: Path) -> None:
                 normal.writestr(zipfile.ZipInfo(name, _ZIP_TIME), content)
 
 
-def load(path: Path = MODEL) -> Any:
-    """Loads a network that `save` wrote; `start` has been called.
+def export(network: Any, target: Path) -> None:
+    """Writes the network as LiteRT, atomically and with the same bytes for the same network.
 
-    Raises:
-        InputError: the file is missing or damaged.
+    float32, built-in operations only. Takes `image`, float32, (n, SIZE, SIZE, 3), 0 to 255; gives
+    `probabilities`, (n, classes), and `activations`, those of the last convolution, (n, rows,
+    columns, channels). `stages.learning.classifier` runs it.
     """
     import keras
+    import tensorflow
 
-    if not path.is_file():
-        raise InputError(f"{path} is not there; the stage `train` writes it. Run `dvc repro`.")
-    try:
-        return keras.saving.load_model(path)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        detail = " ".join(str(error).split())
-        raise InputError(
-            f"{path} is no trained network that can be loaded ({detail}). "
-            "Run `dvc repro --force train`."
-        ) from None
-
-
-def read_metadata(path: Path = METADATA) -> dict[str, Any]:
-    """`classes`, `temperature`, `threads` and `provenance` of the model beside it.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    metadata: dict[str, Any] = files.read_json(path, "train")
-    return metadata
+    bare = _bare(network)
+    outputs = {
+        "probabilities": bare.outputs[0],
+        "activations": bare.get_layer(LAST_CONVOLUTION).output,
+    }
+    # named, because Keras numbers what has no name, and the name is in the file
+    both = keras.Model(bare.inputs[0], outputs, name="classifier")
+    converter = tensorflow.lite.TFLiteConverter.from_keras_model(both)
+    with files.atomic_write(target) as partial, contextlib.redirect_stdout(io.StringIO()):
+        partial.write_bytes(converter.convert())

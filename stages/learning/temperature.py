@@ -8,10 +8,9 @@ _LEAST = 1e-12
 
 def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """softmax(log p / T), float64, (n, classes)."""
-    from scipy.special import softmax
-
-    logits = np.log(np.maximum(probabilities, _LEAST))
-    return np.asarray(softmax(logits / temperature, axis=1), np.float64)
+    logits = np.log(np.maximum(probabilities, _LEAST)) / temperature
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def fit(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -74,8 +74,7 @@ def _picture(path: Path, made_by: str) -> str:
 def _errors(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The first MOST_ERRORS, each with its image and its heat map."""
     return [
-        record
-        | {key: _picture(ERRORS / Path(record[key]).name, "evaluate") for key in ("image", "map")}
+        record | {key: _picture(ERRORS / record[key], "evaluate") for key in ("image", "map")}
         for record in records[:MOST_ERRORS]
     ]
 

@@ -1,3 +1,4 @@
+import itertools
 import threading
 import time
 
@@ -47,6 +48,29 @@ def test_a_fault_ends_the_whole_at_once() -> None:
     with pytest.raises(KeyError):
         parallel.each(work, range(1000), "x", 2)
     assert len(begun) < 100
+
+
+def test_no_more_are_done_ahead_than_a_bounded_number() -> None:
+    begun: list[int] = []
+    results = parallel.ahead(begun.append, range(500), 2)
+    assert begun == []
+    for taken in range(1, 501):
+        next(results)
+        assert len(begun) <= taken + parallel.AHEAD
+    assert len(begun) == 500
+    assert list(results) == []
+
+
+def test_of_items_that_come_without_an_end_the_rest_is_not_asked_for() -> None:
+    results = parallel.ahead(str, itertools.count(), 2)
+    assert [next(results) for _ in range(200)] == [str(number) for number in range(200)]
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_batches() -> None:
+    assert list(parallel.batches(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(parallel.batches("abcd", 2)) == [["a", "b"], ["c", "d"]]
+    assert list(parallel.batches([], 2)) == []
 
 
 def test_there_is_a_core() -> None:

@@ -336,7 +336,7 @@ def test_a_stage_without_dvc_watches_nobody(
     watched: list[Any] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stage, "_watch_dvc", lambda: watched.append(1))
-    monkeypatch.setattr(stage, "leave", lambda: None)
+    monkeypatch.setattr(stage, "_leave", lambda: None)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         monkeypatch.delenv("DVC_ROOT", raising=False)
