@@ -116,7 +116,8 @@ def write(results: Mapping[str, Any], settings: Any) -> str:
     Raises:
         InputError: a picture is missing or damaged.
     """
-    drawn = charts.all_of(results)
+    drawn, records = charts.all_of(results), results["audit"]["records"]
+    contradicting = records["contradicting"] if records else []
     return _environment.get_template("report.html.j2").render(
         words.values(results, settings),
         charts={
@@ -127,6 +128,8 @@ def write(results: Mapping[str, Any], settings: Any) -> str:
         errors=_errors(results["errors"]["errors"]),
         error_count=len(results["errors"]["errors"]),
         explained=METRICS,
+        # of images whose label says something else
+        findings={record["file"]: record["finding"] for record in contradicting},
         roc_areas=words.listed(
             (
                 f"{name} {words.interval(result, 'auroc')}"

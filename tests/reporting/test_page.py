@@ -243,6 +243,8 @@ def test_every_error_is_shown_in_its_order_with_its_heat_map() -> None:
     results = metrics_files.make()
     records = results["errors"]["errors"]
     records[0] |= {"probability": 0.75, "probability_of_actual": 0.125}
+    contradicting = results["audit"]["records"]["contradicting"]
+    contradicting[0] |= {"file": records[1]["file"], "finding": "bacteria"}
     root = tree(written(results))
     [errors] = [ol for ol in root.all("ol") if ol.attributes["class"] == "errors"]
     assert len(errors.all("li")) == len(records) > 1
@@ -256,6 +258,7 @@ def test_every_error_is_shown_in_its_order_with_its_heat_map() -> None:
         f"75.0 % for {records[0]['predicted']}, 12.5 % for {records[0]['actual']}"
         in errors.all("li")[0].text
     )
+    assert ["by its source: bacteria" in item.text for item in errors.all("li")][:2] == [0, 1]
     assert f"{len(records)} test images of 66 were given a wrong class" in root.text
 
 
