@@ -141,18 +141,18 @@ def test_names_are_names_whatever_is_in_them(
 def test_the_policy_is_in_force(open_page: Any, report: str) -> None:
     shown = open_page(report).page
     stopped = shown.evaluate(
-        """() => new Promise(resolve => {
+        """async () => {
           const stopped = []
-          addEventListener('securitypolicyviolation', event => {
-            stopped.push(event.effectiveDirective)
-            if (stopped.length == 3) resolve([window.ran, ...stopped.sort()])
-          })
+          addEventListener('securitypolicyviolation', e => stopped.push(e.effectiveDirective))
           const add = (tag, values) =>
             document.body.append(Object.assign(document.createElement(tag), values))
           add('script', {textContent: 'window.ran = true'})
           add('img', {src: 'http://127.0.0.1:9/a.png'})
           add('iframe', {src: 'http://127.0.0.1:9/'})
-        })"""
+          for (let wait = 0; wait < 30 && stopped.length < 3; wait++)
+            await new Promise(resolve => setTimeout(resolve, 100))
+          return [window.ran, ...stopped.sort()]
+        }"""
     )
     assert stopped == [None, "frame-src", "img-src", "script-src-elem"]
 
