@@ -90,6 +90,12 @@ def test_dvc_runs_it_again_for_every_parameter_that_the_card_shows() -> None:
     assert set(params.groups()) - {"download"} <= set(stage["params"])
 
 
+def test_the_page_which_holds_radiographs_is_kept_by_dvc_and_not_by_git() -> None:
+    stage = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["report"]
+    assert str(report.PAGE) in stage["outs"]  # with nothing said of the cache
+    assert f"/{report.PAGE}" in (PROJECT / ".gitignore").read_text().splitlines()
+
+
 @pytest.mark.parametrize(("path", "stage"), report.MADE_BY.items())
 def test_a_missing_file_is_named_with_what_to_run(path: str, stage: str) -> None:
     metrics_files.write(metrics_files.make())
