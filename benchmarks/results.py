@@ -25,7 +25,7 @@ from benchmarks.scratch import given_zip, project, run, set_params
 from stages import compare
 from stages.judging import comparison
 from stages.learning import dataset
-from stages.reporting.card import BASELINES
+from stages.reporting.words import BASELINES
 
 FOLDS = 5
 PROTOCOLS = {

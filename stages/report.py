@@ -1,8 +1,9 @@
 """All results, for people to read.
 
-Reads the JSON files in `metrics/details/` and `metrics/plots/`, the provenance and params.yaml.
-Writes the charts in `metrics/charts/` and `metrics/MODEL_CARD.md`, and prints the table that ends
-a `dvc repro`.
+Reads the JSON files in `metrics/details/` and `metrics/plots/`, the wrongly classified images in
+`metrics/pictures/errors/`, images and provenance in `data/processed`, and params.yaml. Writes
+`metrics/report.html`, the page that tells all of it, the charts in `metrics/charts/` and
+`metrics/MODEL_CARD.md`, and prints the table that ends a `dvc repro`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from stages.common import files, params, stage
-from stages.reporting import card, charts
+from stages.reporting import card, charts, page, words
 
 CHARTS = Path("metrics/charts")
 CARD = Path("metrics/MODEL_CARD.md")
+PAGE = Path("metrics/report.html")
 MADE_BY = {
     "metrics/details/audit.json": "audit",
     "metrics/details/train.json": "train",
     "metrics/details/evaluate.json": "evaluate",
+    "metrics/details/errors.json": "evaluate",
     "metrics/details/external.json": "external",
     "metrics/details/compare.json": "compare",
     "metrics/plots/history.json": "train",
@@ -43,7 +46,7 @@ def table(results: Mapping[str, Any]) -> str:
     evaluate, compare, external = (results[name] for name in ("evaluate", "compare", "external"))
     provenance, pooled = evaluate["provenance"], compare["pooled"]
     sets = {"all radiographs": pooled} | {
-        label: evaluate[headline] for headline, label in card.HEADLINES.items()
+        label: evaluate[headline] for headline, label in words.HEADLINES.items()
     }
     titles = [f"{label}, n = {result['images']:,}" for label, result in sets.items()]
     best = compare["baselines"][compare["best"]]
@@ -53,25 +56,25 @@ def table(results: Mapping[str, Any]) -> str:
 
     baselines = [
         line(
-            card.BASELINES[name],
-            map(card.interval, (row, row["test"], row["leak_free"])),
-            card.difference(row),
+            words.BASELINES[name],
+            map(words.interval, (row, row["test"], row["leak_free"])),
+            words.difference(row),
         )
         for name, row in compare["baselines"].items()
     ]
     protocol = provenance["protocol"]
     optimistic = " (test/ chose the epoch: optimistic there)" if protocol == "original" else ""
     if rate := external["false_positive_rate"]:
-        elsewhere = f"{card.false_positives(rate)}, {card.interval(rate, 'share')}"
+        elsewhere = f"{words.false_positives(rate)}, {words.interval(rate, 'share')}"
     else:
         elsewhere = "none"
     return "\n".join(
         [
             f"{provenance['data']}, protocol {protocol}{optimistic}",
-            f"The network is {card.verdict(compare)}: "
-            f"{card.difference(best)}, {card.p_value(best['p_holm'])} (McNemar, Holm)",
+            f"The network is {words.verdict(compare)}: "
+            f"{words.difference(best)}, {words.p_value(best['p_holm'])} (McNemar, Holm)",
             line("accuracy", titles, "network minus baseline"),
-            line("network", map(card.interval, sets.values()), ""),
+            line("network", map(words.interval, sets.values()), ""),
             *baselines,
             f"external set: {elsewhere}",
         ]
@@ -82,11 +85,12 @@ def main() -> None:
     """Runs the stage."""
     settings = params.load_all()
     results = read()
-    text = card.write(results, settings)
+    text, html = card.write(results, settings), page.write(results, settings)
     with files.atomic_write(CHARTS) as folder:
         folder.mkdir()
-        charts.draw(results, folder)
+        charts.write(results, folder)
     files.write_text(CARD, text)
+    files.write_text(PAGE, html)
     print(table(results))
 
 

@@ -6,7 +6,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from PIL import Image
+
 from stages import report
+from stages.common import files
+from stages.learning.dataset import INDEX_COLUMNS, PROCESSED, SIZE
+from stages.reporting import page
 
 CLASS_METRICS = ("sensitivity", "specificity", "precision", "f1", "auroc")
 METRICS = ("accuracy", "loss", "brier", *(f"macro_{name}" for name in CLASS_METRICS))
@@ -206,6 +211,19 @@ def make(
     contradicting = [f"train/{classes[0]}/2.png", f"train/{classes[1]}/2.png"]
     calibrations = ("loss", "brier", "expected_calibration_error")
     curve = [(0.0, 0.0), (0.0, 0.5), (0.5, 0.5), (0.5, 1.0), (1.0, 1.0)]
+    predictions = [
+        {"file": leaked[0], "actual": classes[0], "predicted": classes[0], "leaked": True},
+        *(
+            {
+                "file": f"test/{name}/{number}.png",
+                "actual": name,
+                "predicted": random.choice(classes),
+                "leaked": False,
+            }
+            for name in classes
+            for number in range(4, 9)
+        ),
+    ]
     return {
         "provenance": {"source": source, "data": data, "licence": "unknown", "files": 11},
         "audit": {
@@ -288,34 +306,8 @@ def make(
                 "outside_centre_share_if_uniform": random.random(),
             },
         },
-        "errors": {
-            "provenance": where,
-            "errors": [
-                {
-                    "file": f"test/{classes[0]}/{number}.png",
-                    "actual": classes[0],
-                    "predicted": random.choice(classes[1:]),
-                    "probability": 1 - number / 10,
-                    "probability_of_actual": number / 20,
-                    "image": f"{number:02d}.png",
-                    "map": f"{number:02d}-map.png",
-                }
-                for number in range(1, 4)
-            ],
-        },
-        "predictions": [
-            {"file": leaked[0], "actual": classes[0], "predicted": classes[0], "leaked": True},
-            *(
-                {
-                    "file": f"test/{name}/{number}.png",
-                    "actual": name,
-                    "predicted": random.choice(classes),
-                    "leaked": False,
-                }
-                for name in classes
-                for number in range(4, 9)
-            ),
-        ],
+        "predictions": predictions,
+        "errors": {"provenance": where, "errors": errors(predictions, random)},
         "roc": [
             {"class": name, "false_positive_rate": x, "true_positive_rate": y}
             for name in classes
@@ -338,9 +330,47 @@ def make(
     }
 
 
+def errors(predictions: Sequence[dict[str, Any]], random: Random) -> list[dict[str, Any]]:
+    """A record for each wrong prediction."""
+    wrong = [record for record in predictions if record["actual"] != record["predicted"]]
+    return [
+        {key: record[key] for key in ("file", "actual", "predicted")}
+        | {"probability": random.uniform(0.5, 1), "probability_of_actual": random.random() / 2}
+        | {"image": f"{number:02d}.png", "map": f"{number:02d}-map.png"}
+        for number, record in enumerate(wrong, start=1)
+    ]
+
+
+def _picture(target: Path, number: int) -> None:
+    """A gradient, brighter for a higher number."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    gradient = Image.linear_gradient("L").resize((SIZE, SIZE)).point(lambda grey: grey // 2)
+    gradient.point(lambda grey: grey + number % 128).convert("RGB").save(target)
+
+
 def write(results: dict[str, Any]) -> None:
-    """Writes them where the stages would, below the working folder."""
+    """Writes them where the stages would, below the working folder, with the pictures."""
     for name in report.MADE_BY:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results[path.stem]), encoding="utf-8")
+    write_pictures(results)
+
+
+def write_pictures(results: dict[str, Any]) -> None:
+    """Writes the wrongly classified images, their heat maps and the files that are copies."""
+    shown = results["errors"]["errors"][: page.MOST_ERRORS]
+    for number, record in enumerate(shown):
+        _picture(page.ERRORS / record["image"], number)
+        _picture(page.ERRORS / record["map"], number + 64)
+    copies = sorted({file for group in results["audit"]["copy_groups"] for file in group["files"]})
+    for number, _ in enumerate(copies):
+        _picture(PROCESSED / f"{number}.png", number)
+    files.write_csv(
+        PROCESSED / "index.csv",
+        INDEX_COLUMNS,
+        (
+            dict.fromkeys(INDEX_COLUMNS, "0") | {"file": f"{number}.png", "path": path}
+            for number, path in enumerate(copies)
+        ),
+    )

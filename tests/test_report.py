@@ -1,22 +1,16 @@
-import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from matplotlib.text import Text
-from PIL import Image
 
 from stages import report
 from stages.common import params
 from stages.common.errors import InputError
-from stages.judging import drawing
-from stages.reporting import card, charts
+from stages.reporting import page, words
 from tests import metrics_files
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -27,26 +21,6 @@ NAMES = {"accuracy", "comparison", "confusion", "loss", "reliability", "roc", "s
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(PROJECT / "params.yaml", tmp_path)
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The charts as matplotlib objects, by name, as soon as they are drawn."""
-    kept: dict[str, Any] = {}
-    original = drawing.drawing
-
-    @contextlib.contextmanager
-    def keeping(target: Path, inches: tuple[float, float]) -> Iterator[Any]:
-        with original(target, inches) as figure:
-            yield figure
-            kept[target.stem] = figure
-
-    monkeypatch.setattr(drawing, "drawing", keeping)
-    return kept
-
-
-def texts(figure: Any) -> list[str]:
-    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
 def run(results: dict[str, Any]) -> None:
@@ -64,145 +38,9 @@ def test_it_writes_what_dvc_expects_of_it_and_the_same_bytes_each_time(
     run(metrics_files.make())
     assert capsys.readouterr().out == report.table(report.read()) + "\n"
     assert {path.name for path in report.CHARTS.iterdir()} == {f"{name}.png" for name in NAMES}
-    before = pictures(), report.CARD.read_bytes()
+    before = pictures(), report.CARD.read_bytes(), report.PAGE.read_bytes()
     run(metrics_files.make())
-    assert (pictures(), report.CARD.read_bytes()) == before
-
-
-def test_every_chart_names_what_it_shows_data_and_protocol(drawn: dict[str, Any]) -> None:
-    run(metrics_files.make(protocol="original", source="phantom"))
-    assert set(drawn) == NAMES
-    for name, figure in drawn.items():
-        what, data = figure.get_suptitle().split("\n")
-        assert name.removesuffix("s") in what.lower()
-        assert what.endswith(", protocol original")
-        assert data == "SYNTHETIC PHANTOM (seed 7)"
-        for axes in figure.axes:
-            assert axes.get_ylabel()
-        assert any(axes.get_xlabel() for axes in figure.axes)
-
-
-def test_charts_change_with_their_values():
-    run(metrics_files.make(seed=1))
-    before = pictures()
-    run(metrics_files.make(seed=2))
-    after = pictures()
-    assert [name for name in NAMES if before[name] == after[name]] == []
-
-
-def test_the_kept_epoch_is_marked(drawn: dict[str, Any]) -> None:
-    results = metrics_files.make()
-    results["train"]["kept_epoch"] = 3
-    charts.draw_history("accuracy", "accuracy", results, Path())
-    charts.draw_history("loss", "loss", results, Path())
-    for name in ("accuracy", "loss"):
-        [axes] = drawn[name].axes
-        lines = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
-        assert lines["weights kept: epoch 3"] == [3, 3]
-        assert lines["training"] == lines["validation"] == [1, 2, 3, 4]
-
-
-def test_confusion_has_actual_classes_in_rows(drawn: dict[str, Any]) -> None:
-    results = metrics_files.make(("a", "b"))
-    results["predictions"] = [
-        {"actual": actual, "predicted": predicted} for actual, predicted in ("ab", "ab", "aa", "bb")
-    ]
-    assert charts.confusion(results).tolist() == [[1, 2], [0, 1]]
-    charts.draw_confusion(results, Path())
-    shown = [text.get_text() for text in drawn["confusion"].axes[0].texts]
-    assert shown == ["1\n33%", "2\n67%", "0\n0%", "1\n100%"]
-    assert drawn["confusion"].axes[0].get_ylabel() == "actual class"
-
-
-def test_roc_has_a_curve_per_class_with_its_area(drawn: dict[str, Any]) -> None:
-    results = metrics_files.make(("a", "b"))
-    results["evaluate"]["all_test"]["classes"]["b"]["auroc"] = 0.5
-    results["evaluate"]["all_test"]["classes"]["b"]["intervals"]["auroc"] = [0.25, 0.75]
-    results["roc"][1]["true_positive_rate"] = 0.125
-    charts.draw_roc(results, Path())
-    [axes] = drawn["roc"].axes
-    assert axes.lines[0].get_ydata()[1] == 0.125
-    assert len(axes.lines) == 3
-    assert "b: 0.500 [0.250, 0.750]" in texts(drawn["roc"])
-
-
-def test_the_comparison_has_the_difference_from_each_baseline(drawn: dict[str, Any]) -> None:
-    results = metrics_files.make()
-    baselines = results["compare"]["baselines"]
-    for number, (name, row) in enumerate(baselines.items()):
-        row |= {"accuracy": number / 20, "verdict": "better" if name == "frame_5" else "worse"}
-    row = {"difference": 0.125, "difference_low": 0.05, "difference_high": 0.25}
-    baselines["frame_5"] |= row
-    charts.draw_comparison(results, Path())
-    [axes] = drawn["comparison"].axes
-    names = [text.get_text() for text in axes.get_yticklabels()]
-    assert len(names) == len(baselines)
-    assert (names[0], names[-1]) == ("8 x 8 pixels: 0.000", "majority class: 0.500")
-    assert axes.lines[0].get_xdata() == [0, 0]
-    better, worse = axes.containers
-    assert better.lines[0].get_xdata().tolist() == [0.125]
-    assert names[better.lines[0].get_ydata()[0]] == "frame of 5 pixels: 0.150"
-    assert better.lines[2][0].get_segments()[0][:, 0] == pytest.approx([0.05, 0.25])
-    legend = drawn["comparison"].legends[0]
-    assert [text.get_text() for text in legend.get_texts()] == ["network better", "network worse"]
-    # apart by more than the colour
-    assert better.lines[0].get_marker() != worse.lines[0].get_marker()
-    assert better.lines[0].get_color() != worse.lines[0].get_color()
-
-
-def test_the_sources_are_drawn_with_their_classes(drawn: dict[str, Any]) -> None:
-    results = metrics_files.make(("a", "b"))
-    results["audit"]["records"]["sources"] = {"x": {"a": 1, "b": 3}, "y": {"a": 2000, "b": 0}}
-    charts.draw_sources(results, Path())
-    axes = drawn["sources"].axes[0]
-    assert [text.get_text() for text in axes.texts] == ["2,000\n100%", "0\n0%", "1\n25%", "3\n75%"]
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["y", "x"]
-    assert "2,004 images of known source" in drawn["sources"].get_suptitle()
-
-
-@pytest.mark.parametrize("records", [None, {"sources": {}}])
-def test_without_sources_no_chart_of_them_is_drawn_or_linked(
-    records: dict[str, Any] | None,
-) -> None:
-    results = metrics_files.make(records=False)
-    if records is not None:
-        results["audit"]["records"] = metrics_files.make()["audit"]["records"] | records
-    run(results)
-    assert set(pictures()) == NAMES - {"sources"}
-    assert "sources.png" not in report.CARD.read_text()
-
-
-def test_the_card_links_every_chart_and_no_other() -> None:
-    run(metrics_files.make())
-    links = re.findall(r"\]\(charts/(\w+)\.png\)", report.CARD.read_text())
-    assert sorted(links) == sorted(NAMES)
-
-
-def test_reliability_shows_the_number_of_images_per_bin(drawn: dict[str, Any]) -> None:
-    results = metrics_files.make()
-    results["reliability"][0]["images"] = 37
-    charts.draw_reliability(results, Path())
-    upper, lower = drawn["reliability"].axes
-    assert lower.patches[0].get_height() == 37
-    assert "37" in texts(drawn["reliability"])
-    assert len(upper.lines) == 3
-
-
-@pytest.mark.filterwarnings("error")
-def test_classes_may_have_any_name(drawn: dict[str, Any]) -> None:
-    names = ["_hidden", "$x^$", "a|b", "-" * 90, *"αβγδεζηθ"]
-    run(metrics_files.make(names))
-    [axes] = drawn["roc"].axes
-    [legend] = drawn["roc"].legends
-    lines = [text.get_text() for text in legend.get_texts()]
-    assert [line.split(":")[0].replace("\n", "") for line in lines] == [*names, "chance"]
-    assert legend.get_window_extent().y1 < axes.get_window_extent().y0  # below, not on, the curves
-    assert drawn["roc"].bbox.x0 < legend.get_window_extent().x0
-    assert legend.get_window_extent().x1 < drawn["roc"].bbox.x1
-    for path in report.CHARTS.iterdir():
-        with Image.open(path) as image:
-            assert max(image.size) <= 20 * drawing.DOTS_PER_INCH
-            assert np.asarray(image.convert("L")).std() > 5
+    assert (pictures(), report.CARD.read_bytes(), report.PAGE.read_bytes()) == before
 
 
 def test_the_table_is_short_and_says_it_all() -> None:
@@ -226,15 +64,15 @@ def test_the_table_is_short_and_says_it_all() -> None:
     assert titles[1].startswith("all radiographs, n = 300 all test images, n = 66")
     assert titles[-2:] == ["without leaks, n = 59", "network minus baseline"]
     assert re.split(" {2,}", lines[3])[:2] == ["network", "0.788 [0.675, 0.869]"]
-    assert [line[:19].strip() for line in lines[4:-1]] == list(card.BASELINES.values())
+    assert [line[:19].strip() for line in lines[4:-1]] == list(words.BASELINES.values())
     frame = re.split(
         " {2,}", next(line for line in lines if line.startswith("frame of 10 pixels"))[19:]
     )
     row = compare["baselines"]["frame_10"]
     assert frame == [
         "0.788 [0.675, 0.869]",
-        card.interval(row["test"]),
-        card.interval(row["leak_free"]),
+        words.interval(row["test"]),
+        words.interval(row["leak_free"]),
         "-0.012 [-0.050, +0.026]",
     ]
     assert lines[-1] == (
@@ -252,6 +90,12 @@ def test_dvc_runs_it_again_for_every_parameter_that_the_card_shows() -> None:
     assert set(params.groups()) - {"download"} <= set(stage["params"])
 
 
+def test_the_page_which_holds_radiographs_is_kept_by_dvc_and_not_by_git() -> None:
+    stage = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["report"]
+    assert str(report.PAGE) in stage["outs"]  # with nothing said of the cache
+    assert f"/{report.PAGE}" in (PROJECT / ".gitignore").read_text().splitlines()
+
+
 @pytest.mark.parametrize(("path", "stage"), report.MADE_BY.items())
 def test_a_missing_file_is_named_with_what_to_run(path: str, stage: str) -> None:
     metrics_files.write(metrics_files.make())
@@ -260,6 +104,16 @@ def test_a_missing_file_is_named_with_what_to_run(path: str, stage: str) -> None
         report.main()
     assert not report.CHARTS.exists()
     assert not report.CARD.exists()
+    assert not report.PAGE.exists()
+
+
+def test_a_missing_picture_is_named_with_what_to_run() -> None:
+    metrics_files.write(metrics_files.make())
+    missing = page.ERRORS / "01-map.png"
+    missing.unlink()
+    with pytest.raises(InputError, match=rf"^{missing} .*`dvc repro --force evaluate`"):
+        report.main()
+    assert not report.PAGE.exists()
 
 
 def test_charts_of_former_versions_do_not_stay() -> None:

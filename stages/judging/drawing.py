@@ -15,11 +15,10 @@ DOTS_PER_INCH = 110
 
 
 @contextlib.contextmanager
-def drawing(target: Path, inches: tuple[float, float]) -> Iterator[Any]:
-    """Gives a matplotlib figure to draw on; writes it as PNG, atomically.
+def figure(inches: tuple[float, float]) -> Iterator[Any]:
+    """Gives a matplotlib figure to draw on and save.
 
-    No settings of the user's are read, no date or version is written into the file, and a dollar
-    sign is a dollar sign.
+    No settings of the user's are read, and a dollar sign is a dollar sign.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -27,10 +26,16 @@ def drawing(target: Path, inches: tuple[float, float]) -> Iterator[Any]:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams["text.parse_math"] = False
-        figure = Figure(figsize=inches, dpi=DOTS_PER_INCH, layout="constrained")
-        yield figure
+        yield Figure(figsize=inches, dpi=DOTS_PER_INCH, layout="constrained")
+
+
+@contextlib.contextmanager
+def drawing(target: Path, inches: tuple[float, float]) -> Iterator[Any]:
+    """Gives a `figure`; writes it as PNG, atomically, without date or version."""
+    with figure(inches) as drawn:
+        yield drawn
         with files.atomic_write(target) as partial:
-            figure.savefig(partial, format="png", metadata={"Software": None})
+            drawn.savefig(partial, format="png", metadata={"Software": None})
 
 
 def rectangle(left: float, top: float, width: float, height: float, **style: Any) -> Any:
