@@ -1,15 +1,15 @@
 import contextlib
+import io
 import json
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import yaml
-from matplotlib.text import Text
 from PIL import Image
 
 from stages import report
@@ -29,8 +29,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(PROJECT / "params.yaml", tmp_path)
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def kept_figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The charts as matplotlib objects, by name, as soon as they are drawn."""
     kept: dict[str, Any] = {}
     original = drawing.drawing
@@ -45,7 +44,21 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return kept
 
 
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    return kept_figures(monkeypatch)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The charts, of which no pixels are made, which takes most of the time."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, target, **__: target.touch())
+    return kept_figures(monkeypatch)
+
+
 def texts(figure: Any) -> list[str]:
+    from matplotlib.text import Text
+
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
@@ -58,15 +71,30 @@ def pictures() -> dict[str, bytes]:
     return {path.stem: path.read_bytes() for path in report.CHARTS.iterdir()}
 
 
+class Written(NamedTuple):
+    """What the stage makes of `metrics_files.make()`."""
+
+    card: str
+    pictures: dict[str, bytes]
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    folder = tmp_path_factory.mktemp("written")
+    shutil.copy(PROJECT / "params.yaml", folder)
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as printed:
+        run(metrics_files.make())
+        return Written(report.CARD.read_text(), pictures(), printed.getvalue())
+
+
 def test_it_writes_what_dvc_expects_of_it_and_the_same_bytes_each_time(
-    capsys: pytest.CaptureFixture[str],
+    written: Written, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(metrics_files.make())
-    assert capsys.readouterr().out == report.table(report.read()) + "\n"
+    assert capsys.readouterr().out == report.table(report.read()) + "\n" == written.printed
     assert {path.name for path in report.CHARTS.iterdir()} == {f"{name}.png" for name in NAMES}
-    before = pictures(), report.CARD.read_bytes()
-    run(metrics_files.make())
-    assert (pictures(), report.CARD.read_bytes()) == before
+    assert (report.CARD.read_text(), pictures()) == (written.card, written.pictures)
 
 
 def test_every_chart_names_what_it_shows_data_and_protocol(drawn: dict[str, Any]) -> None:
@@ -82,12 +110,10 @@ def test_every_chart_names_what_it_shows_data_and_protocol(drawn: dict[str, Any]
         assert any(axes.get_xlabel() for axes in figure.axes)
 
 
-def test_charts_change_with_their_values():
-    run(metrics_files.make(seed=1))
-    before = pictures()
+def test_charts_change_with_their_values(written: Written) -> None:
     run(metrics_files.make(seed=2))
     after = pictures()
-    assert [name for name in NAMES if before[name] == after[name]] == []
+    assert [name for name in NAMES if written.pictures[name] == after[name]] == []
 
 
 def test_the_kept_epoch_is_marked(drawn: dict[str, Any]) -> None:
@@ -160,6 +186,7 @@ def test_the_sources_are_drawn_with_their_classes(drawn: dict[str, Any]) -> None
     assert "2,004 images of known source" in drawn["sources"].get_suptitle()
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("records", [None, {"sources": {}}])
 def test_without_sources_no_chart_of_them_is_drawn_or_linked(
     records: dict[str, Any] | None,
@@ -172,9 +199,8 @@ def test_without_sources_no_chart_of_them_is_drawn_or_linked(
     assert "sources.png" not in report.CARD.read_text()
 
 
-def test_the_card_links_every_chart_and_no_other() -> None:
-    run(metrics_files.make())
-    links = re.findall(r"\]\(charts/(\w+)\.png\)", report.CARD.read_text())
+def test_the_card_links_every_chart_and_no_other(written: Written) -> None:
+    links = re.findall(r"\]\(charts/(\w+)\.png\)", written.card)
     assert sorted(links) == sorted(NAMES)
 
 
@@ -189,16 +215,16 @@ def test_reliability_shows_the_number_of_images_per_bin(drawn: dict[str, Any]) -
 
 
 @pytest.mark.filterwarnings("error")
-def test_classes_may_have_any_name(drawn: dict[str, Any]) -> None:
+def test_classes_may_have_any_name(rendered: dict[str, Any]) -> None:
     names = ["_hidden", "$x^$", "a|b", "-" * 90, *"αβγδεζηθ"]
     run(metrics_files.make(names))
-    [axes] = drawn["roc"].axes
-    [legend] = drawn["roc"].legends
+    [axes] = rendered["roc"].axes
+    [legend] = rendered["roc"].legends
     lines = [text.get_text() for text in legend.get_texts()]
     assert [line.split(":")[0].replace("\n", "") for line in lines] == [*names, "chance"]
     assert legend.get_window_extent().y1 < axes.get_window_extent().y0  # below, not on, the curves
-    assert drawn["roc"].bbox.x0 < legend.get_window_extent().x0
-    assert legend.get_window_extent().x1 < drawn["roc"].bbox.x1
+    assert rendered["roc"].bbox.x0 < legend.get_window_extent().x0
+    assert legend.get_window_extent().x1 < rendered["roc"].bbox.x1
     for path in report.CHARTS.iterdir():
         with Image.open(path) as image:
             assert max(image.size) <= 20 * drawing.DOTS_PER_INCH
@@ -262,6 +288,7 @@ def test_a_missing_file_is_named_with_what_to_run(path: str, stage: str) -> None
     assert not report.CARD.exists()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_charts_of_former_versions_do_not_stay() -> None:
     report.CHARTS.mkdir(parents=True)
     (report.CHARTS / "shortcuts.png").write_bytes(b"old")
