@@ -10,11 +10,14 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
+
+from stages.sources import phantom
 
 PROJECT = Path(__file__).resolve().parents[1]
 CLASSES = ("Covid", "Normal", "Viral Pneumonia")
@@ -87,6 +90,13 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def small(planned: phantom.Phantom) -> phantom.Phantom:
+    """The same plan at a third of the size, so that drawing it is quick."""
+    width, height = planned.size
+    original = small(planned.original) if planned.original else None
+    return replace(planned, size=(width // 3, height // 3), original=original)
 
 
 def write_provenance(raw: Path, count: int) -> None:
