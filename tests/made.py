@@ -120,7 +120,9 @@ def make_raw(
             place = raw / split / name
             place.mkdir(parents=True)
             for position in range(count):
-                picture(seed * 100_000 + number).save(place / f"{position:02d}.png")
+                picture(seed * 100_000 + number).save(
+                    place / f"{position:02d}.png", compress_level=1
+                )
                 number += 1
     write_provenance(raw, number)
     return raw

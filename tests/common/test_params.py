@@ -161,7 +161,7 @@ PLAIN = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(PLAIN)
 @example("010")
 @example("1:30")
@@ -449,7 +449,7 @@ def test_a_merged_group_may_override_its_keys(tmp_path: Path) -> None:
         params.load_all(path)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(place=st.sampled_from(KEYS), value=ANYTHING)
 @example(("train", "learning_rate"), 10**400)
 @example(("train", "epochs"), int("f" * 9000, 16))
@@ -474,7 +474,7 @@ def test_any_value_is_held_or_refused_by_name(place: tuple[str, str], value: obj
     assert type(held) is type(VALUES[group][key])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(group=st.sampled_from(sorted(VALUES)), key=SCALARS, value=ANYTHING)
 def test_any_other_key_is_refused_by_name(group: str, key: object, value: object) -> None:
     if key in VALUES[group]:
@@ -484,13 +484,13 @@ def test_any_other_key_is_refused_by_name(group: str, key: object, value: object
     assert "there is no such key, expected one of" in text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(values=ANYTHING)
 def test_any_content_is_refused_in_words(values: object) -> None:
     assert "expected" in message(values) or "missing" in message(values)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(content=st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
 @example(content=b"a: 0b_")
 @example(content=b"a: !!bool x")

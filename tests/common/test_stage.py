@@ -498,7 +498,7 @@ def test_a_folder_that_may_not_be_written_says_so(project: Path, name: str) -> N
 
 
 @needs_permissions
-@pytest.mark.parametrize("name", ["audit", "preprocess"])
+@pytest.mark.parametrize("name", ["preprocess"])
 def test_an_image_that_may_not_be_read_says_so(project: Path, name: str) -> None:
     image = project / "data/raw/train/Covid/00.png"
     image.chmod(0)

@@ -92,8 +92,8 @@ def pairs_among(images: list[Image.Image]) -> list[Pair]:
 
 @pytest.fixture(scope="module")
 def others() -> list[copies.Fingerprint]:
-    """Of forty different chests."""
-    return parallel.each(lambda seed: copies.fingerprint(chest(seed)), range(100, 140), "chests")
+    """Of twenty different chests."""
+    return parallel.each(lambda seed: copies.fingerprint(chest(seed)), range(100, 120), "chests")
 
 
 def in_company(images: list[Image.Image], others: list[copies.Fingerprint]) -> list[Pair]:
@@ -108,14 +108,14 @@ def test_a_transformed_picture_is_a_copy_of_its_original_alone(kind, others):
     for seed in (1, 2):
         original = chest(seed)
         pairs = in_company([original, TRANSFORMED[kind](original)], others)
-        assert [(pair.first, pair.second, pair.kind) for pair in pairs] == [(40, 41, "near")]
+        assert [(pair.first, pair.second, pair.kind) for pair in pairs] == [(20, 21, "near")]
         assert copies.SIMILAR <= pairs[0].similarity <= 1
 
 
 def test_two_crops_of_one_picture_are_copies_without_their_original(others):
     original = chest(3)
     crops = [cropped(original, 0.07, 0.0, 0.0, 0.06), cropped(original, 0.0, 0.05, 0.07, 0.0)]
-    assert [(pair.first, pair.second) for pair in in_company(crops, others)] == [(40, 41)]
+    assert [(pair.first, pair.second) for pair in in_company(crops, others)] == [(20, 21)]
 
 
 def test_a_mirrored_picture_is_no_copy(others):
@@ -190,7 +190,7 @@ def test_faint_pictures_are_compared_too(others):
     faint = chest(13).point([100 + value // 16 for value in range(256)])
     assert np.asarray(faint).std() < 4
     pairs = in_company([faint, scaled(faint, 0.5, 0.5)], others)
-    assert [(pair.first, pair.second) for pair in pairs] == [(40, 41)]
+    assert [(pair.first, pair.second) for pair in pairs] == [(20, 21)]
 
 
 def test_equal_bytes_and_pixels_are_told_from_near_copies():
@@ -240,8 +240,8 @@ def test_the_order_of_the_files_and_the_number_of_threads_change_nothing(others,
     assert all(pair.first < pair.second for pair in shuffled)
     joined = copies.groups(len(prints), shuffled)
     group = dict(zip(order, joined, strict=True))
-    assert len({group[number] for number in range(40, 52)}) == 1
-    assert len(set(joined)) == 41
+    assert len({group[number] for number in range(20, 32)}) == 1
+    assert len(set(joined)) == 21
     assert pairs == sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 

@@ -198,7 +198,7 @@ def test_names_and_sides_in_words_are_those_of_the_code() -> None:
     records=st.booleans(),
     external=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_tables_are_well_formed_whatever_the_values_and_names(
     classes: list[str], seed: int, name: str, records: bool, external: bool
 ) -> None:

@@ -294,7 +294,7 @@ PARTS = st.one_of(
 NAMES = st.one_of(st.lists(PARTS, min_size=1, max_size=4).map("/".join), st.text(max_size=300))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(names=st.lists(NAMES, min_size=1, max_size=5))
 @example(names=["a/b", "a/../../c"])
 @example(names=["a", "a/b"])
@@ -320,7 +320,7 @@ def test_any_names_either_unpack_exactly_or_are_refused(names: list[str]) -> Non
         assert not [place for place in folder.rglob("*") if place.is_symlink()]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_a_zip_with_changed_bytes_either_unpacks_exactly_or_is_refused(
     data: st.DataObject,

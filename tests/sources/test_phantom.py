@@ -199,7 +199,7 @@ def test_any_external_plan_copies_the_training_set_alone(seed: int, share: float
         assert not numbers & {getattr(picture, number) for picture in known}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), share=st.floats(0, 1, exclude_min=True))
 def test_any_plan_is_whole(seed: int, share: float) -> None:
     pictures = phantom.plan(seed, share)
