@@ -46,7 +46,7 @@ def test_wilson_against_published_values(
     assert scores.wilson(successes, trials) == pytest.approx([low, high], abs=5e-5)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_against_scipy(counts: tuple[int, int]) -> None:
     successes, trials = counts
@@ -66,7 +66,7 @@ grouped = st.lists(
 """Of some images whether they are right (bool), their groups and their labels (int64)."""
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(grouped)
 def test_the_design_effect_is_that_of_a_regression_with_clusters(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -86,7 +86,7 @@ def test_the_design_effect_is_that_of_a_regression_with_clusters(
     assert number == pytest.approx(len(right) / max(1, effect) / wider**2)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(grouped)
 def test_an_image_alone_in_its_group_is_worth_one(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -98,7 +98,7 @@ def test_an_image_alone_in_its_group_is_worth_one(
     assert scores.proportion_interval(right, groups) == pytest.approx(list(expected), abs=1e-12)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(grouped, seeds)
 def test_groups_widen_an_interval_and_the_order_of_images_does_nothing(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray], seed: int
@@ -114,7 +114,7 @@ def test_groups_widen_an_interval_and_the_order_of_images_does_nothing(
     assert again == pytest.approx([low, high], abs=1e-12)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(grouped, st.integers(2, 5))
 def test_copies_add_nothing(drawn: tuple[np.ndarray, np.ndarray, np.ndarray], copies: int) -> None:
     right, _, _ = drawn
@@ -144,7 +144,7 @@ def test_accuracy_with_its_interval() -> None:
     assert round(result["accuracy_high"], 2) == 0.96
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(grouped)
 def test_subsets_are_judged_as_if_alone(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -208,7 +208,7 @@ areas = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0]))
 numbers = st.floats(1, 2000)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(areas, numbers, numbers)
 def test_the_ends_of_an_auroc_are_two_standard_errors_away(
     area: float, positive: float, negative: float
@@ -479,7 +479,7 @@ def test_95_percent_of_the_bootstraps_hold_the_true_mean() -> None:
     assert 0.9 <= held / 300 <= 0.98
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=40))
 def test_leak_free_has_one_image_of_every_radiograph_whose_group_is_not_leaked(
     drawn: list[tuple[int, int]],
