@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stages.common import files, parallel, params, stage
 from stages.common.errors import InputError, listed
-from stages.sources import archive, kaggle_client, layout, manifest
+from stages.sources import archive, layout, manifest
 from stages.sources.settings import Download
 
 RAW = Path("data/raw")
@@ -82,6 +82,8 @@ def from_kaggle(settings: Download, raw: Path) -> tuple[str, str]:
     Raises:
         InputError: nothing came, or not exactly what the manifest lists.
     """
+    from stages.sources import kaggle_client
+
     entries = manifest.read(MANIFEST)
     for resumed in (KAGGLE_PARTIAL.exists(), False):
         zip_path = kaggle_client.download(KAGGLE, KAGGLE_PARTIAL)

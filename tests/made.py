@@ -10,11 +10,14 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
+
+from stages.sources import phantom
 
 PROJECT = Path(__file__).resolve().parents[1]
 CLASSES = ("Covid", "Normal", "Viral Pneumonia")
@@ -89,6 +92,13 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def small(planned: phantom.Phantom) -> phantom.Phantom:
+    """The same plan at a third of the size, so that drawing it is quick."""
+    width, height = planned.size
+    original = small(planned.original) if planned.original else None
+    return replace(planned, size=(width // 3, height // 3), original=original)
+
+
 def write_provenance(raw: Path, count: int) -> None:
     """Writes provenance.json as the stage `download` does."""
     record = {"source": "archive", "data": "made for a test", "licence": "none", "files": count}
@@ -110,7 +120,9 @@ def make_raw(
             place = raw / split / name
             place.mkdir(parents=True)
             for position in range(count):
-                picture(seed * 100_000 + number).save(place / f"{position:02d}.png")
+                picture(seed * 100_000 + number).save(
+                    place / f"{position:02d}.png", compress_level=1
+                )
                 number += 1
     write_provenance(raw, number)
     return raw

@@ -12,13 +12,25 @@ from PIL import Image
 from stages import audit
 from stages.common import files, parallel
 from stages.common.errors import InputError
-from stages.intake import contact_sheet, known, records
+from stages.intake import contact_sheet, copies, known, records
 from tests import made, made_dicom
+
+PRINTS: dict[object, copies.Fingerprint] = {}
+fingerprint = copies.fingerprint
+
+
+def remembered(image: Image.Image) -> copies.Fingerprint:
+    """The fingerprint, made once only: most tests audit the same pictures."""
+    key = image.mode, image.size, image.tobytes()
+    if key not in PRINTS:
+        PRINTS[key] = fingerprint(image)
+    return PRINTS[key]
 
 
 @pytest.fixture
 def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder data/raw of a scratch project, which is the working folder."""
+    monkeypatch.setattr(copies, "fingerprint", remembered)
     monkeypatch.chdir(tmp_path)
     made.write_params(tmp_path)
     made.make_raw(tmp_path)

@@ -208,7 +208,7 @@ def audited(draw: st.DrawFn) -> tuple[list[dict[str, str]], Preprocess]:
     return rows, Preprocess(validation="holdout", validation_share=1 / parts, seed=seed)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(audited())
 def test_no_radiograph_is_trained_on_and_validated_on(
     table: tuple[list[dict[str, str]], Preprocess],
@@ -270,6 +270,7 @@ def test_an_unknown_parameter(raw: Path) -> None:
 
 
 def test_as_a_program(raw: Path, tmp_path: Path) -> None:
+    made.write_params(tmp_path, validation="original")  # needs no scikit-learn
     done = made.run_stage(tmp_path, "preprocess")
     assert (done.returncode, done.stderr) == (0, "")
     (raw / "test/Covid/00.png").unlink()
@@ -292,31 +293,32 @@ def test_nothing_was_downloaded(raw: Path) -> None:
 # ----------------------------------------------------------------------------------------- memory
 
 MEMORY = """
-import json, resource, sys
+import re
 from pathlib import Path
 from stages import preprocess
-preprocess.write_images(
-    [(Path("a.jpg"), Path("out") / f"{number}.png") for number in range(int(sys.argv[1]))], 2
-)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+def most_after(count):
+    preprocess.write_images(
+        [(Path("a.jpg"), Path("out") / f"{number}.png") for number in range(count)], 2
+    )
+    # ru_maxrss would be the test process's own at the least
+    return 1024 * int(re.search("VmHWM:(.*) kB", Path("/proc/self/status").read_text())[1])
+
+print([most_after(20), most_after(200)])
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak")
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     made.picture(1, (500, 600)).save(tmp_path / "a.jpg")
-    used = [
-        int(
-            subprocess.run(
-                [sys.executable, "-c", MEMORY, str(count)],
-                cwd=tmp_path,
-                env={"PYTHONPATH": str(made.PROJECT), "MALLOC_ARENA_MAX": "2"},
-                capture_output=True,
-                check=True,
-                timeout=120,
-            ).stdout
-        )
-        for count in (40, 400)
-    ]
-    assert len(list((tmp_path / "out").iterdir())) == 400
-    # 360 pictures of 120,000 bytes would be 43 MB
-    assert used[1] - used[0] < 15e6, json.dumps(used)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(made.PROJECT), "MALLOC_ARENA_MAX": "2"},
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    few, many = json.loads(done.stdout)
+    assert len(list((tmp_path / "out").iterdir())) == 200
+    # 180 pictures of 120,000 bytes would be 22 MB
+    assert many - few < 8e6, (few, many)

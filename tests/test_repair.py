@@ -78,7 +78,7 @@ def test_a_missing_last_newline_is_no_damage(run: Callable[[], str]) -> None:
 CUTS = [0, 1, 5, 14, 20, 25, 128, 190, 357, MIDDLE - 3, MIDDLE, MIDDLE + 5, MIDDLE + 100]
 
 
-@pytest.mark.parametrize("kept", [*CUTS, *range(400, len(LOCK), len(LOCK) // 60)])
+@pytest.mark.parametrize("kept", [*CUTS, *range(400, len(LOCK), len(LOCK) // 20)])
 def test_half_a_lock_file_is_moved_aside_unless_dvc_can_read_it(
     run: Callable[[], str], kept: int
 ) -> None:

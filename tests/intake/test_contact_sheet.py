@@ -1,17 +1,25 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from stages.intake import contact_sheet
 from tests import made
 
+LONG = f"train/Covid/{'long-' * 12}"
 
-def sheet(tmp_path: Path, groups: int, members: int) -> Image.Image:
+
+@pytest.fixture
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For sheets of many rows."""
+    monkeypatch.setattr(contact_sheet, "_THUMBNAIL", 24)
+
+
+def sheet(tmp_path: Path, groups: int, members: int, folder: str = "") -> Image.Image:
     grey = Image.new("L", (50, 40), 90)
     rows = [
-        [(f"train/Covid/{'long-' * 12}{row}-{place}.jpeg", grey) for place in range(members)]
-        for row in range(groups)
+        [(f"{folder}{row}-{place}.jpeg", grey) for place in range(members)] for row in range(groups)
     ]
     target = tmp_path / "pictures" / f"{groups}-{members}.png"
     contact_sheet.write(target, "Near copies", rows)
@@ -26,7 +34,7 @@ def thumbnails(image: Image.Image) -> int:
 
     grey = (np.asarray(image)[::4, ::4] == 90).all(axis=2)
     labels, _ = ndimage.label(grey)
-    return int((np.bincount(labels[grey]) > 2_000).sum())
+    return int((np.bincount(labels[grey]) > contact_sheet._THUMBNAIL**2 / 32).sum())
 
 
 def test_the_contact_sheet_has_a_row_per_group(tmp_path):
@@ -40,7 +48,7 @@ def test_the_contact_sheet_has_a_row_per_group(tmp_path):
 
 
 def test_a_thumbnail_has_its_path_beneath(tmp_path):
-    picture = np.asarray(sheet(tmp_path, 1, 1).convert("L"))
+    picture = np.asarray(sheet(tmp_path, 1, 1, LONG).convert("L"))
     grey_rows = np.flatnonzero((picture == 90).sum(axis=1) > 100)
     beneath = picture[grey_rows[-1] + 1 :]
     assert (beneath < 60).sum() > 200
@@ -48,27 +56,40 @@ def test_a_thumbnail_has_its_path_beneath(tmp_path):
     assert (heading < 60).sum() > 50
 
 
-def test_what_the_text_says(tmp_path, monkeypatch):
-    texts = []
+def texts_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is written from now on."""
+    texts: list[str] = []
     monkeypatch.setattr(
         ImageDraw.ImageDraw, "text", lambda _self, _place, text, *_rest: texts.append(text)
     )
+    return texts
+
+
+@pytest.mark.usefixtures("_small")
+def test_what_the_text_says(tmp_path, monkeypatch):
+    texts = texts_of(monkeypatch)
     sheet(tmp_path, 0, 0)
     assert texts == ["Near copies", "No near copies were found."]
     texts.clear()
-    sheet(tmp_path, 61, 7)
+    sheet(tmp_path, 1, 7)
     assert texts[0] == "Group 1: 7 files, 1 not drawn"
-    assert texts[-2:] == ["Near copies", "61 groups of near copies; 1 more than are drawn here"]
     texts.clear()
-    sheet(tmp_path, 1, 1)
+    sheet(tmp_path, 61, 1)
+    assert texts[-2:] == ["Near copies", "61 groups of near copies; 1 more than are drawn here"]
+
+
+def test_a_long_path_is_broken_into_lines(tmp_path, monkeypatch):
+    texts = texts_of(monkeypatch)
+    sheet(tmp_path, 1, 1, LONG)
     assert texts[0] == "Group 1: 1 files"
     lines = texts[1:-2]
     assert len(lines) > 1
-    assert "".join(lines) == f"train/Covid/{'long-' * 12}0-0.jpeg"
+    assert "".join(lines) == f"{LONG}0-0.jpeg"
     font = ImageFont.load_default(12)
     assert all(font.getlength(line) <= 240 for line in lines)
 
 
+@pytest.mark.usefixtures("_small")
 def test_the_contact_sheet_is_bounded(tmp_path):
     full, more = sheet(tmp_path, 60, 1), sheet(tmp_path, 61, 1)
     assert more.size == full.size

@@ -572,10 +572,10 @@ def test_without_a_dicom_file_pydicom_is_not_imported(tmp_path: Path) -> None:
 
 
 def test_mutated_files() -> None:
-    """5,000 damaged files: a clear error or a picture each; no crash, hang or memory blow-up."""
+    """2,500 damaged files: a clear error or a picture each; no crash, hang or memory blow-up."""
     runs = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.intake.fuzz_images", str(seed), "2500"],
+            [sys.executable, "-m", "tests.intake.fuzz_images", str(seed), "1250"],
             cwd=PROJECT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -586,8 +586,8 @@ def test_mutated_files() -> None:
         out, err = run.communicate(timeout=120)
         assert run.returncode == 0, err.decode(errors="replace")[-3000:]
         record = json.load(io.BytesIO(out))
-        assert record["pictures"] > 500
-        assert record["errors"] > 500
+        assert record["pictures"] > 250
+        assert record["errors"] > 250
         assert record["slowest"][0] < 5
         assert record["memory"] < 1e9
         beginnings = (

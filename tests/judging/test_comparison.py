@@ -39,7 +39,7 @@ def test_the_score_interval_against_published_values(
     assert interval == pytest.approx([low, high], abs=5e-5)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(pairs)
 def test_a_comparison_has_an_interval_with_a_width_around_the_difference(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -59,7 +59,7 @@ def test_a_comparison_has_an_interval_with_a_width_around_the_difference(
         assert result["difference_low"] < difference < result["difference_high"]
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(pairs)
 def test_mcnemar_is_a_binomial_test_of_the_images_that_one_alone_has_right(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -73,7 +73,7 @@ def test_mcnemar_is_a_binomial_test_of_the_images_that_one_alone_has_right(
     assert result["p"] == pytest.approx(expected)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(pairs)
 def test_the_other_way_round_the_score_interval_is_mirrored(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -143,7 +143,7 @@ def test_holm_against_its_definition(p_values: list[float]) -> None:
 folds = st.lists(st.integers(-100, 100).map(lambda each: each / 100), min_size=2, max_size=30)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(folds)
 def test_the_resampled_t_test_without_shared_images_is_the_plain_one(
     differences: list[float],
@@ -160,7 +160,7 @@ def test_the_resampled_t_test_without_shared_images_is_the_plain_one(
     assert result["p"] == pytest.approx(plain.pvalue, abs=1e-12)
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(folds, st.integers(1, 100), st.integers(1, 1000))
 def test_shared_images_widen_the_resampled_t_test(
     differences: list[float], judged: int, trained_on: int

@@ -1,4 +1,4 @@
-"""The later stages on a full disk; the earlier ones, which need no network, in tests/common."""
+"""Every stage on a full disk."""
 
 from pathlib import Path
 
@@ -8,6 +8,9 @@ from tests import machine, made
 from tests.pipeline.scratch import Scratch
 
 STAGES = {
+    "download": "data",
+    "audit": "metrics",
+    "preprocess": "data",
     "train": "models",
     "evaluate": "metrics",
     "baselines": "metrics",

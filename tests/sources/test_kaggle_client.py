@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import json
+import logging
 import os
 import pty
 import re
@@ -17,9 +18,9 @@ import termios
 import time
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -27,6 +28,8 @@ import pytest
 import requests
 from PIL import Image
 
+from stages import download
+from stages.common import stage
 from stages.sources import kaggle_client
 from tests.sources import kaggle_server
 from tests.sources.kaggle_server import KaggleServer, serving
@@ -86,14 +89,35 @@ class Place(NamedTuple):
     environment: dict[str, str]
 
     def run(self, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        """What the program does, in this process, which the client is imported into anew."""
+        for name in [name for name in sys.modules if name.partition(".")[0] == "kaggle"]:
+            del sys.modules[name]
+        status, out, err = 0, io.StringIO(), io.StringIO()
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, self.environment | environment, clear=True),
+            mock.patch("time.sleep"),  # between the client's retries
+            mock.patch.object(logging.root, "handlers", []),  # pytest's
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                stage.guarded("download", download.main)
+            except SystemExit as end:
+                print(end.code, file=err)
+                status = 1
+        return subprocess.CompletedProcess(COMMAND, status, out.getvalue(), err.getvalue())
+
+    def start(self, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        """Starts the program."""
+        return subprocess.Popen(
             COMMAND,
-            check=False,
             cwd=self.folder,
-            env=self.environment | environment,
-            capture_output=True,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
-            timeout=60,
+            start_new_session=True,
         )
 
     def assert_nothing_kept(self) -> None:
@@ -182,21 +206,17 @@ FAULTS = {
 }
 
 
+@pytest.mark.parametrize(("fault", "words"), FAULTS.items())
 def test_every_fault_ends_in_one_line_and_the_next_run_succeeds(
-    tmp_path: Path, pictures: dict[str, bytes], impatience: Path
+    tmp_path: Path, pictures: dict[str, bytes], impatience: Path, fault: str, words: str
 ) -> None:
-    def play(fault: str, words: str) -> None:
-        folder = tmp_path / fault.replace(" ", "-")
-        with place_with(folder, pictures, impatience, fault) as (server, place):
-            assert_one_line(place.run(), words)
-            place.assert_nothing_kept()
-            server.fault = None
-            done = place.run()
-            assert done.returncode == 0, (fault, done.stderr)
-            place.assert_complete(pictures)
-
-    with ThreadPoolExecutor(3) as pool:
-        list(pool.map(play, FAULTS, FAULTS.values()))
+    with place_with(tmp_path / "here", pictures, impatience, fault) as (server, place):
+        assert_one_line(place.run(), words)
+        place.assert_nothing_kept()
+        server.fault = None
+        done = place.run()
+        assert done.returncode == 0, done.stderr
+        place.assert_complete(pictures)
 
 
 def http_error(status: int) -> requests.HTTPError:
@@ -248,10 +268,11 @@ def test_a_transfer_that_breaks_once_is_resumed(
     tmp_path: Path, pictures: dict[str, bytes], impatience: Path
 ) -> None:
     with place_with(tmp_path / "here", pictures, impatience, "broken once") as (server, place):
-        done = place.run()
-        assert done.returncode == 0, done.stderr
-        assert "the transfer broke off; trying again in" in done.stderr
-        assert done.stdout == (
+        process = place.start()
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+        assert "the transfer broke off; trying again in" in err
+        assert out == (
             "download: 12 files in data/raw: Kaggle pranavraikokte/covid19-image-dataset "
             "version 2\n"
         )
@@ -274,15 +295,7 @@ def test_interrupted_half_way(
     tmp_path: Path, pictures: dict[str, bytes], impatience: Path, number: signal.Signals
 ) -> None:
     with place_with(tmp_path / "here", pictures, impatience, "stall") as (server, place):
-        process = subprocess.Popen(
-            COMMAND,
-            cwd=place.folder,
-            env=place.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        process = place.start()
         wait_for_fragment(place, process)
         assert not psutil.Process(process.pid).children()  # nothing that could outlive it
         os.killpg(process.pid, number)
@@ -381,13 +394,7 @@ def test_progress_is_shown_on_a_terminal(
     with place_with(tmp_path / "here", pictures, impatience) as (_server, place):
         ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (24, 80))
-        with subprocess.Popen(
-            COMMAND,
-            cwd=place.folder,
-            env=place.environment,
-            stdout=subprocess.PIPE,
-            stderr=theirs,
-        ) as process:
+        with place.start(stderr=theirs) as process:
             os.close(theirs)
             shown = b""
             while select.select([ours], [], [], 30)[0]:
