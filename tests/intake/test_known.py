@@ -20,9 +20,8 @@ from stages.intake.known import Known
 from stages.sources import phantom
 from tests import made
 from tests.intake.test_copies import chest, cropped, jpeg, scaled, windowed
-from tests.sources.test_phantom import small
 
-PLAN = [small(picture) for picture in phantom_copies.plan(9, 110)]
+PLAN = [made.small(picture) for picture in phantom_copies.plan(9, 110)]
 TRAINING = [number for number, each in enumerate(PLAN) if each.path.startswith("train/")]
 
 

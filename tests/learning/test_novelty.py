@@ -20,7 +20,6 @@ from stages.learning.dataset import SIZE
 from stages.learning.novelty import Novelty
 from stages.sources import phantom
 from tests import made
-from tests.sources.test_phantom import small
 
 TRAINING, FRESH = 100, 60
 FOREIGN = foreign_pictures.all_kinds()
@@ -43,7 +42,7 @@ def phantoms() -> np.ndarray:
 
     def pixels(number: int) -> np.ndarray:
         folder = f"train/{('Covid', 'Normal', 'Viral Pneumonia')[number % 3]}"
-        data = phantom.render(small(phantom.make_original(5, number, f"{folder}/{number}")))
+        data = phantom.render(made.small(phantom.make_original(5, number, f"{folder}/{number}")))
         with Image.open(io.BytesIO(data)) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB")
         return np.asarray(upright.resize((SIZE, SIZE)))
