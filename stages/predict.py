@@ -3,9 +3,9 @@
 usage: python -m stages.predict [--json] [--explain FOLDER] IMAGE_OR_FOLDER [...]
 
 Prints the class and the probability of each class (after temperature scaling) for every image
-file given, and for every image file below every folder given (hidden ones are passed over). Files
-that can't be read are named on standard error after the others are done; the exit status is then
-1.
+file given, and for every image file below every folder given (hidden ones are passed over), and
+which of them look unlike those that the network was trained on. Files that can't be read are named
+on standard error after the others are done; the exit status is then 1.
 """
 
 import argparse
@@ -22,8 +22,10 @@ from stages.common import files, parallel, stage
 from stages.common.errors import InputError, shown
 from stages.intake import decode
 from stages.judging import gradcam
-from stages.learning import classifier, temperature
+from stages.learning import classifier, novelty, temperature
 from stages.learning.dataset import SIZE
+
+_UNLIKE = "unlike the training images"
 
 
 def expand(given: Iterable[Path]) -> list[Path]:
@@ -59,23 +61,27 @@ class Table:
         """The first line."""
         return "  ".join(["file".ljust(self.width), "class".ljust(self.named), *self.classes])
 
-    def row(self, path: Path, probabilities: np.ndarray) -> str:
+    def row(self, path: Path, probabilities: np.ndarray, unlike: bool) -> str:
         """The line of an image; its probabilities are float64, (classes,)."""
         predicted = self.classes[int(probabilities.argmax())]
         values = [
             f"{value:.3f}".rjust(len(label))
             for label, value in zip(self.classes, probabilities, strict=True)
         ]
-        return "  ".join([shown(path).ljust(self.width), predicted.ljust(self.named), *values])
+        remark = [_UNLIKE] if unlike else []
+        return "  ".join(
+            [shown(path).ljust(self.width), predicted.ljust(self.named), *values, *remark]
+        )
 
 
-def json_line(path: Path, probabilities: np.ndarray, classes: Sequence[str]) -> str:
+def json_line(path: Path, probabilities: np.ndarray, unlike: bool, classes: Sequence[str]) -> str:
     """The JSON record of an image; its probabilities are float64, (classes,)."""
     return json.dumps(
         {
             "file": str(path),
             "class": classes[int(probabilities.argmax())],
             "probabilities": dict(zip(classes, probabilities.tolist(), strict=True)),
+            "unlike": unlike,
         }
     )
 
@@ -93,10 +99,10 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
                 f"--explain: {explain} is a file or lies in one, expected a folder. "
                 "Name another one."
             ) from None
-    shipped = classifier.load()
+    shipped, known = classifier.load(), novelty.Novelty.load()
     table = Table(paths, shipped.classes)
     faults = []
-    done = 0
+    done = strange = 0
     alone = len(paths) == 1
     decoded = parallel.ahead(read, paths, 1 if alone else None)
     bar = tqdm(decoded, "predict", len(paths), unit="image", disable=alone or None)
@@ -111,9 +117,11 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
         if not as_json and not done:
             tqdm.write(table.head())
         done += len(readable)
-        for (_, path, _), row in zip(readable, calibrated, strict=True):
-            line = json_line(path, row, shipped.classes) if as_json else table.row(path, row)
-            tqdm.write(line)  # past the progress bar
+        unlike = known.unlike(pixels).tolist()
+        strange += sum(unlike)
+        for (_, path, _), row, odd in zip(readable, calibrated, unlike, strict=True):
+            as_record = json_line(path, row, odd, shipped.classes) if as_json else None
+            tqdm.write(as_record or table.row(path, row, odd))  # past the progress bar
         sys.stdout.flush()
         if explain is not None:
             predicted = calibrated.argmax(axis=1)
@@ -123,6 +131,8 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
                 # a name may have 255 bytes, and a letter up to four
                 with files.atomic_write(explain / f"{number:04d}-{path.name[:50]}.png") as partial:
                     gradcam.picture(image, heat, lines).save(partial, "PNG", compress_level=1)
+    if not as_json and strange:
+        print(f"\n{_UNLIKE}: the class means nothing there.")
     if not as_json and done:
         print(f"\nData of the network: {shipped.provenance['data']}. Not for diagnosis.")
     return faults

@@ -17,7 +17,7 @@ from stages.common import parallel
 from stages.common.errors import InputError
 from stages.intake import decode
 from stages.judging import gradcam
-from stages.learning import classifier, temperature
+from stages.learning import classifier, novelty, temperature
 from tests import made_processed
 
 Call = Callable[..., tuple[int, str, str]]
@@ -84,10 +84,10 @@ def test_the_table_has_one_line_per_file() -> None:
     paths = [Path("a\nb\x1b[2J.png"), Path("\udcff ü.png")]
     table = predict.Table(paths, ("Covid", "Viral Pneumonia"))
     rows = [np.array([0.75, 0.25]), np.array([0.25, 0.75])]
-    assert [table.head(), *map(table.row, paths, rows)] == [
+    assert [table.head(), *map(table.row, paths, rows, [False, True])] == [
         "file             class            Covid  Viral Pneumonia",
         "a\\nb\\x1b[2J.png  Covid            0.750            0.250",
-        "\\udcff ü.png     Viral Pneumonia  0.250            0.750",
+        "\\udcff ü.png     Viral Pneumonia  0.250            0.750  unlike the training images",
     ]
 
 
@@ -108,7 +108,7 @@ def test_a_missing_model_is_named_in_one_line(tmp_path: Path) -> None:
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """In the working folder, a network that takes light pictures for Normal."""
+    """In the working folder, a network for which light is Normal, and very light is unlike."""
     generator = np.random.default_rng(0)
 
     def judge(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +127,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         head=head,
         judge=judge,
     )
+    known = SimpleNamespace(unlike=lambda pixels: pixels.mean(axis=(1, 2, 3)) > 240)
     monkeypatch.setattr(classifier, "load", lambda: shipped)
+    monkeypatch.setattr(novelty.Novelty, "load", lambda: known)
     monkeypatch.chdir(tmp_path)
     return shipped
 
@@ -187,6 +189,23 @@ def test_however_many_images_there_are_few_are_in_memory_and_rows_come_as_they_a
     assert lines[0].split() == ["file", "class", "Covid", "Normal"]
     assert len(lines) == 403
     assert lines[-1] == "Data of the network: x. Not for diagnosis."
+
+
+def test_images_unlike_those_of_the_training_are_told(
+    fake: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, grey in (("dark.png", 20), ("white.png", 255)):
+        Image.new("L", (40, 40), grey).save(name)
+    paths = [Path("dark.png"), Path("white.png")]
+    predict.predict(paths, as_json=True, explain=None)
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["unlike"] for record in records] == [False, True]
+    predict.predict(paths, as_json=False, explain=None)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.endswith("  unlike the training images") for line in lines[1:3]] == [False, True]
+    assert "unlike the training images: the class means nothing there." in lines
+    predict.predict(paths[:1], as_json=False, explain=None)
+    assert "unlike" not in capsys.readouterr().out
 
 
 def test_on_a_terminal_a_bar_counts_the_images(
