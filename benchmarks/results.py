@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from benchmarks.scratch import given_zip, project, run, set_params
 from stages import compare
-from stages.judging import comparison
+from stages.judging import comparison, gradcam
 from stages.learning import dataset
 from stages.reporting.words import BASELINES
 
@@ -194,7 +194,8 @@ def more(runs: Sequence[Run]) -> dict[str, str]:
             spread([result["by_label"][name]["accuracy"] for result in evaluations])
             + f" of {evaluations[0]['by_label'][name]['images']}"
         )
-    lines["Grad-CAM: share outside the central region (evenly spread: 0.64)"] = spread(
+    evenly = f"evenly spread: {gradcam.UNIFORM_SHARE:.3f}"
+    lines[f"heat maps: share outside the central region ({evenly})"] = spread(
         [result["gradcam"]["outside_centre_share"] for result in evaluations]
     )
     epochs = [details["train"]["epochs"] for details in runs]
