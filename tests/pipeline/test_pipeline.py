@@ -32,7 +32,7 @@ def test_second_repro_has_nothing_to_do_and_says_so(project: Scratch) -> None:
 
 def test_every_metrics_and_details_file_names_the_synthetic_data(finished: Scratch) -> None:
     details = sorted((finished.folder / "metrics/details").glob("*.json"))
-    assert len(details) == 7
+    assert len(details) == 8
     metrics = sorted((finished.folder / "metrics").glob("*.json"))
     assert [f"metrics/{path.name}" for path in metrics] == METRICS[1:]
     for path in [finished.folder / "metrics.json", *metrics, *details]:
@@ -152,6 +152,10 @@ EDITS = {
     "stages/predict.py": [],
     "stages/repair.py": [],
     "stages/match.py": [],
+    "stages/serve.py": [],
+    "stages/charts_page.py": [],
+    "stages/serving/app.py": [],
+    "stages/serving/page.html": [],
     "stages/__init__.py": [],
     "data/archive/README.md": [],
     "data/external/README.md": [],
@@ -165,7 +169,9 @@ EDITS = {
     "stages/intake/contact_sheet.py": ["audit", "preprocess", "external"],
     "stages/intake/copies.py": ["audit", "preprocess", "external"],
     "stages/intake/decode.py": ["audit", "preprocess", "external"],
+    "stages/intake/dicom.py": ["audit", "preprocess", "external"],
     "stages/intake/groups.py": ["audit", "preprocess", "external"],
+    "stages/intake/known.py": ["audit", "preprocess", "external"],
     "stages/intake/matching.py": ["audit", "preprocess", "external"],
     "stages/intake/records.py": ["audit", "preprocess", "external"],
     "stages/intake/settings.py": ["audit", "preprocess", "external"],
@@ -173,6 +179,7 @@ EDITS = {
     "stages/learning/classifier.py": ["preprocess", *TRAIN, *JUDGE, "report"],
     "stages/learning/dataset.py": ["preprocess", *TRAIN, *JUDGE, "report"],
     "stages/learning/network.py": ["preprocess", *TRAIN, *JUDGE, "report"],
+    "stages/learning/novelty.py": ["preprocess", *TRAIN, *JUDGE, "report"],
     "stages/learning/settings.py": ["preprocess", *TRAIN, *JUDGE, "report"],
     "stages/learning/splits.py": ["preprocess", *TRAIN, *JUDGE, "report"],
     "stages/train.py": ["train"],
@@ -302,6 +309,8 @@ def test_a_colleague_pulls_and_has_nothing_to_run(project: Scratch, tmp_path: Pa
     assert {path.name for path in (tmp_path / "got").iterdir()} == {
         "classifier.json",
         "classifier.keras",
+        "classifier.tflite",
+        "novelty.npz",
     }
 
 
