@@ -2,7 +2,7 @@
 
 usage: python -m benchmarks [--archive ZIP] [NAME ...]
 
-The names: epoch, whole, idle, decoding, predict, copies, serving.
+The names: epoch, whole, idle, decoding, predict, copies, serving, stream.
 
 All of them without a name. Needs about twenty minutes on two idle cores. The images are those of
 the zip given, or of the one zip in data/archive/, or else phantoms. What is compared is measured
@@ -24,6 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.scratch import PROJECT, given_zip, project, record, run
+from benchmarks.stream import enlarge
 
 EPOCHS = 30
 ROUNDS = 3
@@ -196,9 +197,32 @@ def serving(here: Path, _: Path | None) -> Iterator[Row]:
     yield "most gigabytes", uploads["memory"] / 1e9, 1
 
 
+def stream(here: Path, _: Path | None) -> Iterator[Row]:
+    """Ten times as many images, made by hard links."""
+    stages = {
+        "train": ("stages.train",),
+        "one fold of crossvalidate": ("benchmarks.stream", "fold"),
+        "evaluate": ("stages.evaluate",),
+    }
+    with tempfile.TemporaryDirectory(dir=here) as scratch:
+        few, many = (Path(scratch) / str(count) for count in (2_000, 20_000))
+        for folder in (few, many):
+            enlarge(here, folder, int(folder.name))
+        for name, arguments in stages.items():
+            least, most = (
+                peak_memory(sys.executable, "-m", *arguments, folder=folder)
+                for folder in (few, many)
+            )
+            what = f"peak memory of {name} at 20,000 images, to that at 2,000"
+            yield f"{what} ({least / 1e9:.2f} GB)", most / least, 1.3
+        times = record("benchmarks.stream", "epoch", folder=few)
+    ratio = times["disk"] / times["memory"]
+    yield "one epoch with the images on disk, to one with them in memory", ratio, 1.2
+
+
 MEASUREMENTS = {
     function.__name__: function
-    for function in (epoch, whole, idle, decoding, predict, copies, serving)
+    for function in (epoch, whole, idle, decoding, predict, copies, serving, stream)
 }
 
 

@@ -19,10 +19,12 @@ SHORT, LONG, ROUNDS = 2, 8, 6
 def main() -> None:
     """Measures and prints."""
     settings = params.load(Train)
-    images, validation = dataset.load(["train"]), dataset.load(["validation"])
+    images, validation = (dataset.load([use]).unpacked(1000) for use in ("train", "validation"))
     network.start(settings.threads)
 
     import keras
+
+    pixels, validation_pixels = images.pixels[:], validation.pixels[:]
 
     def pipeline(epochs: int) -> None:
         update = {"epochs": epochs, "patience": epochs}
@@ -36,11 +38,11 @@ def main() -> None:
             metrics=["accuracy"],
         )
         model.fit(
-            images.pixels,
+            pixels,
             images.one_hot,
             batch_size=settings.batch_size,
             epochs=epochs,
-            validation_data=(validation.pixels, validation.one_hot),
+            validation_data=(validation_pixels, validation.one_hot),
             verbose=0,
         )
 

@@ -63,7 +63,7 @@ def measure() -> None:
         line(f"external, {name}", judge.unlike(pixels))
     print("not refused of what is none, or is not as it should be")
     for kind, pixels in (
-        foreign_pictures.changed(fresh.pixels) | foreign_pictures.all_kinds()
+        foreign_pictures.changed(fresh.pixels[:]) | foreign_pictures.all_kinds()
     ).items():
         line(kind, ~judge.unlike(pixels))
 

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from stages.common import files, params, stage
 from stages.learning import dataset, network, splits
-from stages.learning.settings import Crossvalidate, Preprocess, Train
+from stages.learning.settings import Crossvalidate, Machine, Preprocess, Train
 
 DETAILS = Path("metrics/details/crossvalidate.json")
 KEPT = Path(".dvc/tmp/folds")
@@ -94,9 +94,10 @@ def main() -> None:
     """Runs the stage."""
     settings, split = params.load(Crossvalidate), params.load(Preprocess)
     training = params.load(Train)
-    images = dataset.load(["train", "validation"] if split.validation == "holdout" else ["train"])
+    uses = ["train", "validation"] if split.validation == "holdout" else ["train"]
+    images = dataset.load(uses).unpacked(params.load(Machine).memory_gigabytes)
     inputs = inputs_hash()
-    network.start(training.threads)
+    network.start(training.threads, training.device)
     records = []
     for seed in settings.seeds:
         seeded = training.model_copy(update={"seed": seed})
@@ -113,7 +114,10 @@ def main() -> None:
             print(f"seed {seed} fold {fold}: {how}, {record['epochs']} epochs", flush=True)
             records.append(record)
     provenance = {"data": dataset.provenance()["data"], "protocol": split.validation}
-    files.write_json(DETAILS, {"provenance": provenance, "folds": records})
+    computed_by = network.computed_by(training)
+    files.write_json(
+        DETAILS, {"provenance": provenance, "computed_by": computed_by, "folds": records}
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ curves), `metrics/pictures/gradcam.png`, and of every wrongly classified image a
 `metrics/details/errors.json`, with two pictures in `metrics/pictures/errors/`.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,25 @@ ERRORS = Path("metrics/details/errors.json")
 ERROR_PICTURES = Path("metrics/pictures/errors")
 
 
-def judge(shipped: classifier.Classifier, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def judge(
+    shipped: classifier.Classifier, pixels: dataset.Pixels
+) -> tuple[np.ndarray, dataset.Stored]:
     """Runs the network on uint8 images (n, SIZE, SIZE, 3), a batch at a time, to spare memory.
 
     Returns:
         The probabilities, float64, (n, classes); and for each image the map of the class that is
         predicted, see `gradcam.hirescam`.
     """
-    probabilities, maps = [], []
-    for begin in range(0, len(pixels), classifier.BATCH):
-        some, activations = shipped.judge(pixels[begin : begin + classifier.BATCH])
-        probabilities.append(some)
-        maps.append(gradcam.hirescam(activations, shipped.head, some.argmax(axis=1)))
-    return np.concatenate(probabilities), np.concatenate(maps)
+    probabilities = []
+
+    def maps() -> Iterator[np.ndarray]:
+        for begin in range(0, len(pixels), classifier.BATCH):
+            some, activations = shipped.judge(pixels[begin : begin + classifier.BATCH])
+            probabilities.append(some)
+            yield from gradcam.hirescam(activations, shipped.head, some.argmax(axis=1))
+
+    kept = dataset.Stored.in_file(maps())
+    return np.concatenate(probabilities), kept
 
 
 def headlines(
@@ -109,7 +116,7 @@ def choose(correct: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def explain(
-    maps: np.ndarray,
+    maps: dataset.Stored,
     images: dataset.Images,
     predicted: np.ndarray,
     settings: Evaluate,
@@ -125,7 +132,9 @@ def explain(
     ]
     heat = gradcam.enlarged(maps[chosen])
     gradcam.draw(images.pixels[chosen], heat, captions, title, GRADCAM)
-    shares = gradcam.outside_share(maps)
+    # into equal parts, because numpy adds up a map that is alone in another order
+    parts = np.array_split(np.arange(len(maps)), -(-len(maps) // classifier.BATCH))
+    shares = np.concatenate([gradcam.outside_share(maps[part]) for part in parts])
     active = shares[np.isfinite(shares)]
     return {
         "images_with_activation": len(active),
@@ -135,7 +144,7 @@ def explain(
 
 
 def show_errors(
-    images: dataset.Images, calibrated: np.ndarray, maps: np.ndarray, folder: Path
+    images: dataset.Images, calibrated: np.ndarray, maps: np.ndarray | dataset.Stored, folder: Path
 ) -> list[dict[str, Any]]:
     """Writes two PNG files for each wrongly classified image, SIZE x SIZE, and gives its record.
 

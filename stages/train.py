@@ -17,7 +17,7 @@ import numpy as np
 from stages.common import files, params, stage
 from stages.common.errors import InputError
 from stages.learning import classifier, dataset, network, novelty, temperature
-from stages.learning.settings import Preprocess, Train
+from stages.learning.settings import Machine, Preprocess, Train
 
 DETAILS = Path("metrics/details/train.json")
 HISTORY = Path("metrics/plots/history.json")
@@ -25,7 +25,7 @@ METRICS = Path("metrics")
 _TOLERANCE = 1e-5  # of a probability
 
 
-def check(shipped: classifier.Classifier, trained: Any, pixels: np.ndarray) -> None:
+def check(shipped: classifier.Classifier, trained: Any, pixels: dataset.Pixels) -> None:
     """Raises InputError unless LiteRT and Keras say the same of uint8 images (n, SIZE, SIZE, 3)."""
     ours, theirs = shipped.probabilities(pixels), network.probabilities(trained, pixels)
     most = abs(ours - theirs).max()
@@ -46,8 +46,11 @@ def main() -> None:
         "data": dataset.provenance()["data"],
         "protocol": params.load(Preprocess).validation,
     }
-    train, validation = dataset.load(["train"]), dataset.load(["validation"])
-    network.start(settings.threads)
+    both = dataset.load(["train", "validation"]).unpacked(params.load(Machine).memory_gigabytes)
+    train, validation = (
+        both.take(np.flatnonzero(both.table["use"] == use)) for use in ("train", "validation")
+    )
+    network.start(settings.threads, settings.device)
     trained, history, kept = network.fit(train, validation, settings, "train")
     exported = network.export(trained)
     metadata = {
@@ -73,6 +76,7 @@ def main() -> None:
         DETAILS,
         {
             "provenance": provenance,
+            "computed_by": network.computed_by(settings),
             "images": {"train": len(train), "validation": len(validation)},
             "parameters": trained.count_params(),
             "epochs": len(history),

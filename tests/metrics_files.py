@@ -261,6 +261,14 @@ def make(
         },
         "train": {
             "provenance": where,
+            "computed_by": {
+                "device": "cpu",
+                "processors": ["X86_V4"],
+                "threads": 2,
+                "precision": "float32",
+                "tensorflow": "2.21.0",
+                "keras": "3.15.1",
+            },
             "images": {"train": 201, "validation": 50},
             "parameters": 1089683,
             "epochs": 4,

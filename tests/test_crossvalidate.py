@@ -33,7 +33,7 @@ def set_of(group_sizes: Sequence[int], label_of_group: Sequence[int]) -> Images:
 
 
 def numbers(images: Images) -> set[int]:
-    return set(images.pixels[:, 0, 0, 0].tolist())
+    return set(images.pixels[:][:, 0, 0, 0].tolist())
 
 
 @settings(max_examples=15, deadline=None)
@@ -125,7 +125,8 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def probabilities(_: object, pixels: np.ndarray) -> np.ndarray:
         return np.tile([1.0, 0.0, 0.0], (len(pixels), 1))
 
-    monkeypatch.setattr(network, "start", lambda _: None)
+    monkeypatch.setattr(network, "start", lambda *_: None)
+    monkeypatch.setattr(network, "computed_by", lambda _: {})
     monkeypatch.setattr(network, "fit", fit)
     monkeypatch.setattr(network, "probabilities", probabilities)
     return trained
@@ -144,7 +145,7 @@ def test_every_training_image_is_predicted_once_per_seed(project: Path, fits: li
     crossvalidate.main()
     assert fits == ALL_FOUR
     result = details()
-    assert list(result) == ["provenance", "folds"]
+    assert list(result) == ["provenance", "computed_by", "folds"]
     assert result["provenance"] == {"data": "made for a test", "protocol": "holdout"}
     # of 36 images 18 are in the fold, and a fifth of the rest decides when to stop
     assert {fold["trained_on"] for fold in result["folds"]} <= {14, 15}
@@ -223,6 +224,8 @@ def test_another_parameter_runs_every_fold_again(project: Path, fits: list[str])
         ("train.patience", 1, 4),
         ("train.threads", 1, 4),
         ("train.epochs", 3, 4),
+        ("train.precision", "mixed_bfloat16", 4),
+        ("machine.memory_gigabytes", 0, 0),
         ("train.seed", 5, 0),  # crossvalidate.seeds takes its place
         ("evaluate.seed", 5, 0),
     ):
@@ -316,3 +319,25 @@ def test_a_fold_is_trained_as_train_does_and_is_the_same_alone_in_a_process(
         timeout=120,
     )
     assert json.loads(done.stdout) == records[3]  # which was the last of four here
+
+
+@pytest.mark.tensorflow
+def test_mixed_precision_is_as_accurate_in_cross_validation() -> None:
+    network.start(2)
+    images = made_processed.images_of(
+        made_processed.many({"train": 16}, made_processed.class_in_the_centre)
+    )
+    accuracy = {}
+    for precision in ("float32", "mixed_bfloat16"):
+        training = made_processed.training(
+            precision=precision, learning_rate=0.001, batch_size=6, epochs=5
+        )
+        records = [
+            record
+            for fold in (1, 2)
+            for record in crossvalidate.run_fold(images, 2, 0.2, training, fold)["predictions"]
+        ]
+        correct = [record["predicted"] == record["actual"] for record in records]
+        accuracy[precision] = np.mean(correct)
+    assert accuracy["float32"] > 0.9
+    assert accuracy["mixed_bfloat16"] == pytest.approx(accuracy["float32"], abs=0.03)

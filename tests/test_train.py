@@ -1,15 +1,19 @@
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from stages import train
+from stages.common import files, params
 from stages.common.errors import InputError
 from stages.learning import classifier, dataset, network, novelty, temperature
+from stages.learning.settings import Train
 from tests import made_processed
 
 pytestmark = pytest.mark.tensorflow
@@ -39,6 +43,7 @@ def test_the_details_have_the_four_metrics_of_the_original() -> None:
     metrics, history = read(train.DETAILS), read(train.HISTORY)
     assert list(metrics) == [
         "provenance",
+        "computed_by",
         "images",
         "parameters",
         "epochs",
@@ -49,6 +54,7 @@ def test_the_details_have_the_four_metrics_of_the_original() -> None:
         "val_loss",
     ]
     assert metrics["provenance"] == {"data": "made for a test", "protocol": "holdout"}
+    assert metrics["computed_by"] == network.computed_by(params.load(Train))
     assert metrics["images"] == {"train": 42, "validation": 21}
     assert metrics["parameters"] == 1_089_683
     assert metrics["epochs"] == len(history) == 4
@@ -144,6 +150,19 @@ def test_if_litert_says_something_else_nothing_is_kept(
     assert len(calls) == which + 1
     assert not (project / "models").exists()
     assert not (project / "metrics").exists()
+
+
+def test_in_mixed_precision_from_disk_what_ships_is_float32(project: Path) -> None:
+    changes = {"train.precision": "mixed_bfloat16", "machine.memory_gigabytes": 0}
+    small = {"train.batch_size": 5, "train.epochs": 1}
+    files.write_text(
+        project / "params.yaml", yaml.safe_dump(made_processed.settings_with(changes | small))
+    )
+    train.main()  # compares LiteRT with the network in float32
+    assert read(train.DETAILS)["computed_by"]["precision"] == "mixed_bfloat16"
+    with zipfile.ZipFile(network.MODEL) as archive:
+        assert b"bfloat16" not in archive.read("config.json")
+    assert classifier.load().head[0][0].dtype == np.float32
 
 
 @pytest.mark.usefixtures("trained")

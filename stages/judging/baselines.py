@@ -25,7 +25,7 @@ from PIL import Image
 from stages.common import parallel
 from stages.common.errors import InputError
 from stages.learning import splits
-from stages.learning.dataset import SIZE, Images
+from stages.learning.dataset import SIZE, Images, Pixels
 
 if TYPE_CHECKING:  # slow to import, and `predict` does without
     import pandas as pd
@@ -62,7 +62,7 @@ class Judged:
     predicted: dict[str, np.ndarray]
 
 
-def grey_values(pixels: np.ndarray) -> np.ndarray:
+def grey_values(pixels: Pixels) -> np.ndarray:
     """uint8 images (n, height, width, 3) as grey ones, uint8, (n, height, width)."""
     return np.array([np.asarray(Image.fromarray(image).convert("L")) for image in pixels])
 

@@ -13,12 +13,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stages.common import files
 from stages.common.errors import InputError
+
+if TYPE_CHECKING:
+    from stages.learning.dataset import Pixels
 
 MODEL = Path("models/classifier.tflite")
 METADATA = Path("models/classifier.json")
@@ -65,7 +68,7 @@ class Classifier:
             for kernel, bias in (first, second)
         )
 
-    def judge(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def judge(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:
         """Runs the network; an image gets the same bits alone and among others.
 
         Args:
@@ -80,7 +83,7 @@ class Classifier:
         probabilities, activations = (np.concatenate(values) for values in zip(*parts, strict=True))
         return probabilities, activations
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+    def probabilities(self, pixels: Pixels) -> np.ndarray:
         """The same probabilities, without the memory that the activations take."""
         return np.concatenate(
             [self._batch(pixels[n : n + BATCH])[0] for n in range(0, len(pixels), BATCH)]

@@ -1,16 +1,18 @@
-"""The preprocessed images as arrays."""
+"""The preprocessed images: their table, and their pixels, read a few at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from stages.common import files
+from stages.common import files, parallel
 from stages.common.errors import InputError
 
 if TYPE_CHECKING:  # slow to import, and `preprocess` does without
@@ -33,19 +35,77 @@ marks a test image whose group is in train/. `source` is the collection that the
 unknown."""
 
 
+_SCRATCH = Path(".dvc/tmp")
+
+
+class Stored:
+    """An array (n, ...) whose rows are read where it is indexed, so that only these are in memory.
+
+    By a slice, by positions or by one position; what that gives is a plain array.
+    """
+
+    def __init__(self, read: Callable[[np.ndarray], np.ndarray], positions: np.ndarray) -> None:
+        """Takes the function that reads rows, and which rows there are, int64, (n,)."""
+        self._read = read
+        self._positions = positions
+
+    @classmethod
+    def in_file(cls, rows: Iterable[np.ndarray]) -> Stored:
+        """Writes rows of one shape and dtype to a file in .dvc/tmp, and reads them from there.
+
+        The file has no name, so that it goes with the process, however that ends.
+        """
+        _SCRATCH.mkdir(parents=True, exist_ok=True)
+        file = tempfile.TemporaryFile(dir=_SCRATCH)  # noqa: SIM115 - it is `read` that needs it
+        row = np.empty(1)
+        for row in rows:
+            file.write(row.tobytes())
+        count = file.tell() // row.nbytes
+        file.flush()
+
+        def read(positions: np.ndarray) -> np.ndarray:
+            found = np.empty((len(positions), *row.shape), row.dtype)
+            for target, position in zip(found, positions.tolist(), strict=True):
+                # not mapped, because what is mapped counts as memory that the process takes
+                os.preadv(file.fileno(), [target.data], position * row.nbytes)
+            return found
+
+        return cls(read, np.arange(count))
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, where: slice | np.ndarray | int) -> np.ndarray:
+        positions = self._positions[where]
+        return self._read(positions) if positions.ndim else self._read(positions[None])[0]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for begin in range(0, len(self), parallel.AHEAD):
+            yield from self[begin : begin + parallel.AHEAD]
+
+    def take(self, positions: np.ndarray, axis: Literal[0] = 0) -> Stored:
+        """The rows at `positions` (int64), in that order, none of them read yet."""
+        del axis  # as numpy has it
+        return Stored(self._read, self._positions[positions])
+
+
+Pixels = np.ndarray | Stored
+"""uint8, (n, SIZE, SIZE, 3)."""
+
+
 @dataclass(frozen=True)
 class Images:
     """Images that are used for the same thing.
 
     Attributes:
-        pixels: uint8, (n, SIZE, SIZE, 3), 0 to 255.
+        pixels: uint8, (n, SIZE, SIZE, 3), 0 to 255; read a few at a time.
         labels: int64, (n,), positions in `classes`.
         classes: The names of all classes, sorted.
         table: One row per image, the columns of INDEX_COLUMNS; `radiograph` and `group`
             int64, `leaked` bool.
     """
 
-    pixels: np.ndarray
+    pixels: Pixels
     labels: np.ndarray
     classes: tuple[str, ...]
     table: pd.DataFrame
@@ -56,11 +116,24 @@ class Images:
     def take(self, positions: np.ndarray) -> Images:
         """The images at `positions` (int64), in that order."""
         return Images(
-            self.pixels[positions],
+            self.pixels.take(positions, axis=0),
             self.labels[positions],
             self.classes,
             self.table.iloc[positions].reset_index(drop=True),
         )
+
+    def unpacked(self, gigabytes: float) -> Images:
+        """The same images, decoded once, for those who read them many times.
+
+        Decoding an image takes a third as long as training on it. Up to so many gigabytes, at
+        120,000 bytes per image, they are kept in memory, and else in a file, see `Stored.in_file`.
+
+        Raises:
+            InputError: An image is missing or damaged.
+        """
+        if len(self) * SIZE * SIZE * 3 > gigabytes * 1e9:
+            return replace(self, pixels=Stored.in_file(self.pixels))
+        return replace(self, pixels=Stored(self.pixels[:].__getitem__, np.arange(len(self))))
 
     @property
     def one_hot(self) -> np.ndarray:
@@ -103,28 +176,40 @@ def read_index(folder: Path = PROCESSED) -> pd.DataFrame:
 
 
 def load(uses: Sequence[str], folder: Path = PROCESSED) -> Images:
-    """Loads all images for the given uses ("train", "validation", "test").
+    """The images for the given uses ("train", "validation", "test").
 
-    Memory: 120,000 bytes per image.
+    Their pixels are decoded each time that they are indexed, which raises InputError where an
+    image is missing or damaged.
 
     Raises:
-        InputError: the table is missing or damaged, or an image that it names is.
+        InputError: the table is missing or damaged.
     """
     table = read_index(folder)
     classes = tuple(sorted(set(table["class"])))
     table = table[table["use"].isin(uses)].reset_index(drop=True)
-    pixels = np.empty((len(table), SIZE, SIZE, 3), np.uint8)
-    for position, name in enumerate(table["file"]):
-        try:
-            with Image.open(folder / name) as image:
-                pixels[position] = np.asarray(image).reshape(pixels.shape[1:])
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(
-                f"{folder / name} is not the {SIZE} x {SIZE} RGB image that the stage "
-                f"`preprocess` writes ({error}). Run `dvc repro --force preprocess`."
-            ) from None
+    names = table["file"].to_numpy()
+
+    def read(positions: np.ndarray) -> np.ndarray:
+        found = np.empty((len(positions), SIZE, SIZE, 3), np.uint8)
+        paths = [folder / name for name in names[positions]]
+        for image, pixels in zip(found, parallel.ahead(_decoded, paths), strict=True):
+            image[:] = pixels
+        return found
+
     labels = np.array([classes.index(name) for name in table["class"]], np.int64)
-    return Images(pixels, labels, classes, table)
+    return Images(Stored(read, np.arange(len(table))), labels, classes, table)
+
+
+def _decoded(path: Path) -> np.ndarray:
+    """The pixels of one preprocessed image, uint8, (SIZE, SIZE, 3)."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image).reshape(SIZE, SIZE, 3)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(
+            f"{path} is not the {SIZE} x {SIZE} RGB image that the stage "
+            f"`preprocess` writes ({error}). Run `dvc repro --force preprocess`."
+        ) from None
 
 
 def prediction_records(images: Images, probabilities: np.ndarray) -> list[dict[str, Any]]:

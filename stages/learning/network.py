@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from stages.learning.dataset import SIZE
 from stages.learning.settings import Train
 
 if TYPE_CHECKING:
-    from stages.learning.dataset import Images
+    from stages.learning.dataset import Images, Pixels
 
 MODEL = Path("models/classifier.keras")
 
@@ -63,15 +64,23 @@ def _quiet_start() -> Iterator[None]:
             os.close(shown)
 
 
-def start(threads: int) -> Any:
-    """Imports TensorFlow, set up for runs on the CPU that repeat to the bit; returns the module.
+def start(threads: int, device: str = "cpu") -> Any:
+    """Imports TensorFlow, set up for runs that repeat to the bit; returns the module.
 
     The bits depend on the number of threads inside an operation and on oneDNN, so both are
     fixed; they also depend on the processor's instruction set, which can't be.
+
+    Args:
+        threads: Inside an operation, on the CPU.
+        device: "cpu", or "gpu" for all GPUs of this machine.
+
+    Raises:
+        InputError: There is no GPU.
     """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _quiet_start():
         import keras
@@ -81,7 +90,14 @@ def start(threads: int) -> Any:
             tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
             tensorflow.config.threading.set_inter_op_parallelism_threads(1)
         tensorflow.config.experimental.enable_op_determinism()
-        tensorflow.config.list_logical_devices()
+        # else a GPU computes float32 with fewer places
+        tensorflow.config.experimental.enable_tensor_float_32_execution(False)
+        found = tensorflow.config.list_logical_devices(device.upper())
+    if not found:
+        raise InputError(
+            "train.device: found gpu, expected cpu, since TensorFlow finds no GPU on this machine. "
+            "Set it to cpu in params.yaml, or see what docs/development.md says of GPUs."
+        )
     # the user's ~/.keras/keras.json may say otherwise
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
@@ -89,14 +105,42 @@ def start(threads: int) -> Any:
     return tensorflow
 
 
-def build(classes: int) -> Any:
+def computed_by(settings: Train) -> dict[str, Any]:
+    """Beside data and parameters, all that bits depend on and no more; `start` has been called.
+
+    Of a processor only the instruction set, since two with the same one give the same bits.
+    """
+    import keras
+    import tensorflow
+
+    config = tensorflow.config
+    names = [
+        config.experimental.get_device_details(gpu).get("device_name", "unknown")
+        for gpu in config.list_physical_devices("GPU")
+    ]
+    if settings.device == "cpu":
+        features = np.show_config(mode="dicts")["SIMD Extensions"]
+        levels = [name for name in features["baseline"] + features["found"] if "_V" in name]
+        names = [max(levels, default=platform.machine())]
+    return {
+        "device": settings.device,
+        "processors": names,
+        "threads": settings.threads,
+        "precision": settings.precision,
+        "tensorflow": tensorflow.__version__,
+        "keras": keras.__version__,
+    }
+
+
+def build(classes: int, precision: str = "float32") -> Any:
     """The original's network, with its layer names; 1,089,683 parameters for three classes.
 
     Takes (n, SIZE, SIZE, 3), 0 to 255, and scales it itself, so that nobody can forget to;
-    gives probabilities, float32, (n, classes).
+    gives probabilities, float32, (n, classes). Its weights are float32 in either precision.
     """
     import keras
 
+    keras.config.set_dtype_policy(precision)  # of the layers that follow
     layers = keras.layers
     return keras.Sequential(
         [
@@ -110,7 +154,7 @@ def build(classes: int) -> Any:
             layers.MaxPooling2D(2, name="max_pooling2d_2"),
             layers.Flatten(name="flatten"),
             layers.Dense(64, activation="relu", name="dense"),
-            layers.Dense(classes, activation="softmax", name="dense_1"),
+            layers.Dense(classes, activation="softmax", dtype="float32", name="dense_1"),
         ],
         name="classifier",
     )
@@ -128,14 +172,15 @@ def fit(
         label: Stands before the progress bar.
 
     Returns:
-        The network; a record per epoch (epoch from 1, accuracy, loss, val_accuracy, val_loss);
-        and the number of the epoch whose weights the network has.
+        The network, in float32 whichever the precision; a record per epoch (epoch from 1, accuracy,
+        loss, val_accuracy, val_loss); and the number of the epoch whose weights the network has.
 
     Raises:
         InputError: A batch is larger than the training set, or the loss or a weight is no longer a
             number.
     """
     import keras
+    import tensorflow
     from tqdm import tqdm
     from tqdm.keras import TqdmCallback
 
@@ -144,15 +189,24 @@ def fit(
             f"train.batch_size: found {settings.batch_size}, expected at most {len(train)}, "
             "the number of training images. Lower it in params.yaml."
         )
+    strategy = _strategy(settings.device)
+    devices = strategy.num_replicas_in_sync
+    if settings.batch_size % devices:
+        raise InputError(
+            f"train.batch_size: found {settings.batch_size}, expected a multiple of {devices}, the "
+            "number of GPUs, which get equal parts of each batch. Change it in params.yaml."
+        )
     keras.utils.clear_session()  # else the networks of a cross-validation pile up in memory
     keras.utils.set_random_seed(settings.seed)
-    network = build(len(train.classes))
+    order = tensorflow.random.shuffle(np.arange(len(train)), seed=0).numpy()
     config = {"learning_rate": settings.learning_rate}
-    network.compile(
-        optimizer=keras.optimizers.get({"class_name": settings.optimizer, "config": config}),
-        loss="categorical_crossentropy",
-        metrics=["accuracy"],
-    )
+    with strategy.scope():
+        network = build(len(train.classes), settings.precision)
+        network.compile(
+            optimizer=keras.optimizers.get({"class_name": settings.optimizer, "config": config}),
+            loss="categorical_crossentropy",
+            metrics=["accuracy"],
+        )
     stopping = keras.callbacks.EarlyStopping(
         monitor=settings.monitor,
         mode=settings.mode,
@@ -162,11 +216,10 @@ def fit(
     )
     bar = TqdmCallback(verbose=0, tqdm_class=tqdm, desc=label, disable=None)  # on terminals only
     log = network.fit(
-        train.pixels,
-        train.one_hot,
-        batch_size=settings.batch_size,
+        _stream(train.take(order), settings.batch_size, devices),
         epochs=settings.epochs,
-        validation_data=(validation.pixels, validation.one_hot),
+        validation_data=_stream(validation, settings.batch_size, devices),
+        shuffle=False,  # it would be a remark: a stream has its order
         callbacks=[_finite(network, settings), stopping, bar],
         verbose=0,
     ).history
@@ -176,7 +229,38 @@ def fit(
         for epoch, values in enumerate(zip(*(log[name] for name in names), strict=True), 1)
     ]
     kept = stopping.best_epoch + 1 if settings.weights == "best" else len(history)
-    return network, history, kept
+    return _bare(network), history, kept
+
+
+def _strategy(device: str) -> Any:
+    """How TensorFlow uses the devices of a kind, "cpu" or "gpu": several share every batch."""
+    import tensorflow
+
+    devices = tensorflow.config.list_logical_devices(device.upper())
+    if len(devices) == 1:
+        return tensorflow.distribute.get_strategy()
+    return tensorflow.distribute.MirroredStrategy([each.name for each in devices])
+
+
+def _stream(images: Images, batch_size: int, devices: int) -> Any:
+    """A tf.data.Dataset of batches in the order of the images; the next one is read ahead.
+
+    Several devices get equal parts of a batch, without which TensorFlow's mean over the devices
+    isn't that over the images: where the last batch can't be divided, images are added from the
+    beginning.
+    """
+    import tensorflow
+
+    pixels, labels = images.pixels, images.one_hot
+    positions = np.resize(np.arange(len(images)), -(-len(images) // devices) * devices)
+
+    def batch(chosen: Any) -> Any:
+        found = tensorflow.numpy_function(pixels.__getitem__, [chosen], np.uint8)
+        found.set_shape((None, SIZE, SIZE, 3))
+        return found, tensorflow.gather(labels, chosen)
+
+    dataset = tensorflow.data.Dataset.from_tensor_slices(positions)
+    return dataset.batch(batch_size).map(batch).prefetch(1)
 
 
 def _finite(network: Any, settings: Train) -> Any:
@@ -199,7 +283,7 @@ def _finite(network: Any, settings: Train) -> Any:
     return keras.callbacks.LambdaCallback(on_epoch_end=check)
 
 
-def probabilities(network: Any, pixels: np.ndarray) -> np.ndarray:
+def probabilities(network: Any, pixels: Pixels) -> np.ndarray:
     """float64, (n, classes): the probabilities of uint8 images (n, SIZE, SIZE, 3).
 
     An image gets the same bits alone and among others: the bits depend on the size of a batch,
@@ -215,7 +299,7 @@ def probabilities(network: Any, pixels: np.ndarray) -> np.ndarray:
 
 
 def _bare(network: Any) -> Any:
-    """A new network with the same weights, without a trace of how they came about."""
+    """A new network with the same weights, in float32, without a trace of how they came about."""
     bare = build(network.output_shape[-1])
     bare.set_weights(network.get_weights())
     return bare
@@ -234,7 +318,7 @@ def save(network: Any, target: Path) -> None:
 
     with files.atomic_write(target) as partial, tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "plain.keras"
-        _bare(network).save(plain)
+        network.save(plain)
         with zipfile.ZipFile(plain) as source, zipfile.ZipFile(partial, "w") as normal:
             for name in sorted(source.namelist()):
                 content = source.read(name)
@@ -254,13 +338,12 @@ def export(network: Any) -> bytes:
     import keras
     import tensorflow
 
-    bare = _bare(network)
     outputs = {
-        "probabilities": bare.outputs[0],
-        "activations": bare.get_layer(LAST_CONVOLUTION).output,
+        "probabilities": network.outputs[0],
+        "activations": network.get_layer(LAST_CONVOLUTION).output,
     }
     # named, because Keras numbers what has no name, and the name is in the file
-    both = keras.Model(bare.inputs[0], outputs, name="classifier")
+    both = keras.Model(network.inputs[0], outputs, name="classifier")
     converter = tensorflow.lite.TFLiteConverter.from_keras_model(both)
     with contextlib.redirect_stdout(io.StringIO()):
         return bytes(converter.convert())

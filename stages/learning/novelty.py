@@ -22,7 +22,7 @@ import numpy as np
 
 from stages.common import files
 from stages.common.errors import InputError
-from stages.learning.dataset import SIZE
+from stages.learning.dataset import SIZE, Pixels
 
 NOVELTY = Path("models/novelty.npz")
 _REFUSED = 0.01  # of the training radiographs
@@ -95,7 +95,7 @@ class Novelty:
         with files.atomic_write(NOVELTY) as partial, partial.open("wb") as file:
             np.savez(file, **vars(self))
 
-    def score(self, pixels: np.ndarray) -> np.ndarray:
+    def score(self, pixels: Pixels) -> np.ndarray:
         """How unlike the training radiographs pictures are, float64, (n,): 1 is the limit.
 
         Args:
@@ -103,7 +103,7 @@ class Novelty:
         """
         return np.array([self._score(_blocks(picture)) for picture in pixels], np.float64)
 
-    def unlike(self, pixels: np.ndarray) -> np.ndarray:
+    def unlike(self, pixels: Pixels) -> np.ndarray:
         """Whether pictures, as above, do not look like the training radiographs, bool, (n,)."""
         return np.asarray(self.score(pixels) > 1)
 
@@ -122,7 +122,7 @@ def _learned(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, (kept_vectors * (along - off)) @ kept_vectors.T + off * np.eye(len(mean))
 
 
-def fit(pixels: np.ndarray, groups: np.ndarray) -> Novelty:
+def fit(pixels: Pixels, groups: np.ndarray) -> Novelty:
     """Learns what the training radiographs look like.
 
     From fewer than 20 different radiographs only how colourful a picture may be.

@@ -1,4 +1,4 @@
-"""Parameters of `preprocess`, `train` and `crossvalidate`."""
+"""Parameters of `preprocess`, `train` and `crossvalidate`, and of the machine they run on."""
 
 import math
 from typing import Literal, Self
@@ -40,6 +40,8 @@ class Train(Group):
     weights: Literal["best", "last"]
     seed: Seed
     threads: int = Field(ge=1, le=256)
+    device: Literal["cpu", "gpu"]
+    precision: Literal["float32", "mixed_bfloat16"]
 
     @property
     def mode(self) -> str:
@@ -60,3 +62,9 @@ class Crossvalidate(Group):
                 f"crossvalidate.seeds: found {self.seeds}, expected every seed only once"
             )
         return self
+
+
+class Machine(Group):
+    """What this machine has room for: no bit depends on it, and no stage runs again for it."""
+
+    memory_gigabytes: Number = Field(ge=0, le=10_000)

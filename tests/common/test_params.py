@@ -77,6 +77,7 @@ def test_the_groups_are_found_beside_what_they_set(monkeypatch: pytest.MonkeyPat
         "download": "stages.sources.settings",
         "evaluate": "stages.judging.settings",
         "external": "stages.judging.settings",
+        "machine": "stages.learning.settings",
         "preprocess": "stages.learning.settings",
         "train": "stages.learning.settings",
     }
@@ -114,7 +115,7 @@ params.load(next(value for value in vars(settings).values()
 def test_every_group_of_the_file_is_one_that_a_stage_of_dvc_yaml_depends_on() -> None:
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].values()
     named = {key.split(".")[0] for stage in stages for key in stage.get("params", [])}
-    assert named == set(VALUES)
+    assert named | {"machine"} == set(VALUES)  # on which no bit depends
 
 
 @pytest.mark.parametrize(("monitor", "mode"), [("val_loss", "min"), ("val_accuracy", "max")])
@@ -209,6 +210,25 @@ def test_what_yaml_readers_read_differently(tmp_path: Path, written: str, expect
         ("train", "epochs", 50.0, "train.epochs: found 50.0, expected a valid integer"),
         ("train", "epochs", True, "train.epochs: found True, expected a valid integer"),
         ("train", "epochs", None, "train.epochs: found None, expected a valid integer"),
+        ("train", "device", "GPU", "train.device: found 'GPU', expected 'cpu' or 'gpu'"),
+        (
+            "train",
+            "precision",
+            "bfloat16",
+            "train.precision: found 'bfloat16', expected 'float32' or 'mixed_bfloat16'",
+        ),
+        (
+            "machine",
+            "memory_gigabytes",
+            "8 GB",
+            "machine.memory_gigabytes: found '8 GB', expected a valid number",
+        ),
+        (
+            "machine",
+            "memory_gigabytes",
+            -1,
+            "machine.memory_gigabytes: found -1, expected greater than or equal to 0",
+        ),
         (
             "train",
             "batch_size",
@@ -244,7 +264,8 @@ def test_what_yaml_readers_read_differently(tmp_path: Path, written: str, expect
             "mode",
             "max",
             "train.mode: there is no such key, expected one of optimizer, learning_rate, "
-            "batch_size, epochs, monitor, patience, min_delta, weights, seed, threads",
+            "batch_size, epochs, monitor, patience, min_delta, weights, seed, threads, "
+            "device, precision",
         ),
         (
             "train",
@@ -523,6 +544,7 @@ RANGES = {
     "preprocess.validation_share": ([0.05, 0.5], [0.0499, 0.51]),
     "train.learning_rate": ([1e-9, 1.0], [0.0, 1.01]),
     "train.min_delta": ([0.0, 1.0], [-1e-9, 1.01]),
+    "machine.memory_gigabytes": ([0.0, 10_000.0], [-1e-9, 10_000.5]),
 }
 """Of the fractions: values at the ends, inside and outside."""
 

@@ -292,9 +292,10 @@ def test_what_is_judged_changes_nothing_about_the_machines() -> None:
     odd = np.arange(1, len(images), 2)
     even = odd - 1
     [result] = baselines.judge(images, audit_of(images), [(even, odd)])
-    wrong = replace(images, labels=images.labels.copy(), pixels=images.pixels.copy())
-    wrong.labels[odd[1:]] = 2 - wrong.labels[odd[1:]]
-    wrong.pixels[odd[1:]] = 255 - wrong.pixels[odd[1:]] // 3
+    labels, pixels = images.labels.copy(), images.pixels[:].copy()
+    labels[odd[1:]] = 2 - labels[odd[1:]]
+    pixels[odd[1:]] = 255 - pixels[odd[1:]] // 3
+    wrong = replace(images, labels=labels, pixels=pixels)
     [other] = baselines.judge(wrong, audit_of(wrong), [(even, odd)])
     assert other.settings == result.settings
     for name, predicted in result.predicted.items():

@@ -8,6 +8,7 @@ from PIL import Image
 from stages.common import files
 from stages.common.errors import InputError
 from stages.learning import dataset
+from stages.learning.dataset import Images
 from tests import made
 
 
@@ -39,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 def message(folder: Path) -> str:
     with pytest.raises(InputError) as caught:
-        dataset.load(["train", "test", "validation"], folder)
+        dataset.load(["train", "test", "validation"], folder).pixels[:]
     return str(caught.value)
 
 
@@ -50,8 +51,8 @@ def test_images_of_one_use(folder: Path) -> None:
     assert images.labels.tolist() == [1, 0]
     assert images.one_hot.tolist() == [[0, 1], [1, 0]]
     assert images.one_hot.dtype == np.float32
-    assert images.pixels.shape == (2, 200, 200, 3)
-    assert images.pixels.dtype == np.uint8
+    assert images.pixels[:].shape == (2, 200, 200, 3)
+    assert images.pixels[:].dtype == np.uint8
     expected = np.asarray(made.picture(0, (200, 200)).convert("RGB"))
     assert (images.pixels[0] == expected).all()
 
@@ -71,6 +72,63 @@ def test_what_is_taken_has_the_same_columns(folder: Path) -> None:
     taken = dataset.load(["train"], folder).take(np.array([1, 0]))
     assert tuple(taken.table.columns) == dataset.INDEX_COLUMNS
     assert taken.table.index.tolist() == [0, 1]
+
+
+@pytest.fixture(params=["files", "memory", "disk"])
+def four(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Images:
+    """Four images, in each of the places that their pixels are read from."""
+    monkeypatch.chdir(folder)
+    images = dataset.load(["train", "test", "validation"], folder)
+    least = 4 * 200 * 200 * 3 / 1e9
+    return {
+        "files": images,
+        "memory": images.unpacked(least),
+        "disk": images.unpacked(least - 1e-9),
+    }[request.param]
+
+
+def test_pixels_are_indexed_like_an_array_wherever_they_are(four: Images) -> None:
+    expected = np.array([made.picture(number, (200, 200)).convert("RGB") for number in range(4)])
+    for pixels, array in (
+        (four.pixels, expected),
+        (four.take(np.array([3, 1, 2])).pixels, expected[[3, 1, 2]]),
+        (four.take(np.array([3, 1, 2])).take(np.array([2, 0])).pixels, expected[[2, 3]]),
+    ):
+        assert len(pixels) == len(array)
+        for where in (slice(None), slice(1, 9), slice(0, 0), np.array([1, 0, 1]), 1, -1):
+            assert np.array_equal(pixels[where], array[where])
+            assert pixels[where].dtype == np.uint8
+        assert [np.array_equal(*both) for both in zip(pixels, array, strict=True)] == [True] * len(
+            array
+        )
+        with pytest.raises(IndexError):
+            pixels[4]
+
+
+def test_what_is_unpacked_is_in_memory_up_to_the_limit_and_else_in_a_file_without_a_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    images = dataset.load(["train"], folder)
+    images.unpacked(240_000 / 1e9)
+    assert not Path(".dvc").exists()
+    kept = images.unpacked(239_999 / 1e9)
+    assert list(Path(".dvc/tmp").iterdir()) == []
+    before = images.pixels[:]
+    for name in images.table["file"]:
+        (folder / name).unlink()
+    assert np.array_equal(kept.pixels[:], before)  # decoded once, and not again
+    with pytest.raises(InputError, match=r"0\.png\.png is not the 200 x 200 RGB image"):
+        images.unpacked(0)
+
+
+def test_rows_of_any_kind_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).random((7, 3, 2), np.float32)
+    stored = dataset.Stored.in_file(iter(rows))
+    assert np.array_equal(stored[:], rows)
+    assert stored[2:5].dtype == np.float32
+    assert len(dataset.Stored.in_file([])) == 0
 
 
 def test_take(folder: Path) -> None:

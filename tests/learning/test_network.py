@@ -1,12 +1,15 @@
+import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ import pytest
 from stages.common import files
 from stages.common.errors import InputError
 from stages.learning import network
-from stages.learning.dataset import Images
+from stages.learning.dataset import Images, Stored, load
 from tests import made_processed
 
 SUMMARY = """
@@ -77,6 +80,8 @@ def test_the_defaults_are_the_original_ones() -> None:
         "weights": "best",
         "seed": 0,
         "threads": 2,
+        "device": "cpu",
+        "precision": "float32",
     }
 
 
@@ -182,15 +187,29 @@ def test_it_scales_the_pixels_itself() -> None:
 
 @pytest.mark.tensorflow
 @started
-def test_it_learns_as_the_original_did_and_partial_batches_count() -> None:
+def test_it_learns_as_the_original_did_and_partial_batches_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import keras
+
+    compiled = []
+    original = keras.Model.compile
+
+    def watched(model: Any, **arguments: Any) -> None:
+        compiled.append((model, arguments))
+        original(model, **arguments)
+
+    monkeypatch.setattr(keras.Model, "compile", watched)
     train, validation = some(12), some(11, seed=1)
     trained, history, kept = network.fit(
         train, validation, made_processed.training(epochs=3), "train"
     )
-    assert type(trained.optimizer).__name__ == "Adam"
-    assert float(trained.optimizer.learning_rate) == pytest.approx(1e-4)
-    assert trained.loss == "categorical_crossentropy"
-    assert trained.optimizer.iterations == 3 * 2  # 36 images: a batch of 32 and one of 4
+    assert not trained.compiled  # so that there is no trace of it in what is saved
+    [(model, arguments)] = compiled
+    assert type(model.optimizer).__name__ == "Adam"
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-4)
+    assert arguments["loss"] == "categorical_crossentropy"
+    assert model.optimizer.iterations == 3 * 2  # 36 images: a batch of 32 and one of 4
     assert [list(record) for record in history] == [
         ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
     ] * 3
@@ -284,13 +303,20 @@ def test_a_batch_larger_than_the_set_is_refused() -> None:
 
 @pytest.mark.tensorflow
 @started
-def test_a_training_whose_weights_are_lost_ends_at_once() -> None:
+def test_a_training_whose_weights_are_lost_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = network.build
+
+    def lost(*arguments: Any) -> Any:
+        built = build(*arguments)
+        built.layers[1].set_weights([weights * np.nan for weights in built.layers[1].get_weights()])
+        return built
+
+    monkeypatch.setattr(network, "build", lost)
     images = some(3)
-    diverging = replace(images, pixels=np.full(images.pixels.shape, np.nan, np.float32))
     settings = made_processed.training(learning_rate=0.5, batch_size=9)
     # the loss is still a number then
     with pytest.raises(InputError, match=r"train\.learning_rate: found 0\.5,.* after epoch 1;"):
-        network.fit(diverging, images, settings, "train")
+        network.fit(images, images, settings, "train")
 
 
 @pytest.mark.tensorflow
@@ -300,6 +326,148 @@ def test_a_training_whose_loss_is_lost_ends_at_once() -> None:
     callback.on_epoch_end(0, {"loss": 1.0, "val_loss": 2.0})
     with pytest.raises(InputError, match="after epoch 2;"):
         callback.on_epoch_end(1, {"loss": float("inf"), "val_loss": 2.0})
+
+
+@pytest.mark.tensorflow
+@started
+def test_the_order_has_every_image_once_in_each_epoch_and_is_the_seeds() -> None:
+    import keras
+    from keras.src.trainers import data_adapters
+
+    read: list[int] = []
+
+    class Noted(Stored):
+        def __getitem__(self, where: Any) -> np.ndarray:
+            read.extend(self._positions[where].tolist())
+            return super().__getitem__(where)
+
+        def take(self, positions: np.ndarray, axis: Literal[0] = 0) -> Stored:
+            del axis
+            return Noted(self._read, self._positions[positions])
+
+    images = some(9)
+    noted = replace(images, pixels=Noted(images.pixels[:].__getitem__, np.arange(27)))
+    settings = made_processed.training(seed=5, epochs=2, batch_size=10)
+    network.fit(noted, some(1), settings, "train")
+    assert [sorted(epoch) for epoch in (read[:27], read[27:])] == [list(range(27))] * 2
+    # as Keras deals arrays in memory
+    keras.utils.set_random_seed(5)
+    adapter = data_adapters.ArrayDataAdapter(*[np.arange(27)] * 2, batch_size=10, shuffle=True)
+    batches = [batch.numpy() for batch, *_ in adapter.get_tf_dataset()]
+    assert np.concatenate(batches).tolist() == read[:27] != list(range(27))
+
+
+@pytest.mark.tensorflow
+@started
+def test_the_bits_do_not_depend_on_where_the_images_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = made_processed.many({"train": 6}, made_processed.class_in_the_centre)
+    made_processed.write(tmp_path, pictures, {})
+    monkeypatch.chdir(tmp_path)
+    images = load(["train"])
+    results = []
+    for where in (
+        made_processed.images_of(pictures),
+        images,
+        images.unpacked(1),
+        images.unpacked(0),
+    ):
+        settings = made_processed.training(epochs=2, batch_size=8, learning_rate=0.001)
+        trained, history, _ = network.fit(where, where.take(np.arange(5)), settings, "train")
+        weights = b"".join(array.tobytes() for array in trained.get_weights())
+        results.append((weights, history, network.probabilities(trained, where.pixels).tobytes()))
+    assert results[1:] == results[:1] * 3
+
+
+@pytest.mark.tensorflow
+@started
+def test_a_gpu_that_is_not_there_is_named() -> None:
+    with pytest.raises(InputError, match=r"^train\.device: found gpu, expected cpu, .* no GPU"):
+        network.start(2, "gpu")
+
+
+@pytest.mark.tensorflow
+@started
+def test_what_the_bits_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow
+
+    told = network.computed_by(made_processed.training(threads=3))
+    assert list(told) == ["device", "processors", "threads", "precision", "tensorflow", "keras"]
+    assert (told["device"], told["threads"], told["precision"]) == ("cpu", 3, "float32")
+    assert told["tensorflow"] == metadata.version("tensorflow")
+    [level] = told["processors"]
+    assert level in {"X86_V2", "X86_V3", "X86_V4", platform.machine()}
+    experimental = tensorflow.config.experimental
+    monkeypatch.setattr(tensorflow.config, "list_physical_devices", lambda kind: [kind, kind])
+    monkeypatch.setattr(experimental, "get_device_details", lambda _: {"device_name": "Made 1"})
+    told = network.computed_by(made_processed.training(device="gpu"))
+    assert (told["device"], told["processors"]) == ("gpu", ["Made 1", "Made 1"])
+
+
+TWO_DEVICES = """
+import json, sys
+import tensorflow
+from stages.common.errors import InputError
+from stages.learning import network
+from tests import made_processed
+from tests.learning.test_network import some
+import numpy as np
+[cpu] = tensorflow.config.list_physical_devices("CPU")
+tensorflow.config.set_logical_device_configuration(
+    cpu, [tensorflow.config.LogicalDeviceConfiguration()] * 2
+)
+network.start(2)
+assert network._strategy("cpu").num_replicas_in_sync == 2
+train, validation = some(4), some(2, seed=1)
+settings = made_processed.training(epochs=2, batch_size=8, learning_rate=0.001)
+results = [network.fit(train, validation, settings, "train")[1]]
+# 11 images: the last batch has 3 of them, and the first image once more
+results.append(network.fit(train.take(np.arange(11)), validation, settings, "train")[1])
+try:
+    network.fit(train, validation, settings.model_copy(update={"batch_size": 9}), "train")
+except InputError as error:
+    results.append(str(error))
+print(json.dumps(results))
+"""
+
+
+@pytest.mark.tensorflow
+@started
+def test_two_devices_give_the_losses_of_one() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES],
+        cwd=made_processed.REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    two, of_eleven, refusal = json.loads(done.stdout.splitlines()[-1])
+    train, validation = some(4), some(2, seed=1)
+    settings = made_processed.training(epochs=2, batch_size=8, learning_rate=0.001)
+    _, one, _ = network.fit(train, validation, settings, "train")
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    assert len({record["loss"] for record in one}) == 2
+    assert np.isfinite([record["loss"] for record in of_eleven]).all()
+    assert refusal.startswith("train.batch_size: found 9, expected a multiple of 2, the number of")
+
+
+@pytest.mark.tensorflow
+@started
+def test_in_mixed_precision_only_the_training_is() -> None:
+    images = some(8)
+    settings = made_processed.training(epochs=2, batch_size=8, learning_rate=0.001)
+    exact, mixed = (
+        network.fit(images, images, settings.model_copy(update={"precision": precision}), "")
+        for precision in ("float32", "mixed_bfloat16")
+    )
+    assert exact[1] != mixed[1]
+    assert {layer.compute_dtype for layer in mixed[0].layers} == {"float32"}
+    assert {str(array.dtype) for array in mixed[0].get_weights()} == {"float32"}
+    built = network.build(3, "mixed_bfloat16")
+    computed = [layer.compute_dtype for layer in built.layers]
+    assert computed == ["bfloat16"] * 9 + ["float32"]
 
 
 @pytest.mark.tensorflow
