@@ -93,7 +93,7 @@ def quality() -> None:
 
 def print_gap(prints: Sequence[copies.Fingerprint], truth: set[tuple[int, int]]) -> None:
     """Prints how similar copies and different radiographs are, of all candidates compared."""
-    candidates = copies.candidates_among(prints)
+    candidates = copies.candidates_among(copies.hashes_of(prints, range(len(prints))))
     similarity = copies.similarities(prints, candidates, "gap")
     ends = zip(candidates.first.tolist(), candidates.second.tolist(), strict=True)
     print_similarities(similarity, np.array([pair in truth for pair in ends]))
@@ -180,7 +180,7 @@ def recall(paths: Sequence[Path], folder: Path) -> None:
     """
     pictures = [decode.decode(path)[0].convert("L") for path in paths]
     originals = parallel.each(copies.fingerprint, pictures, "radiographs")
-    ours = matching.prints(paths, "radiographs")[1]
+    ours = matching.prints(paths, "radiographs", folder / "ours")[1]
     count = len(paths)
     alike = grouped_pairs(originals)
     alike |= {(second, first) for first, second in alike} | {(n, n) for n in range(count)}
@@ -197,7 +197,7 @@ def recall(paths: Sequence[Path], folder: Path) -> None:
         made = parallel.each(write, range(count), kind)
         joined = grouped_pairs([*originals, *made])
         across = {(one, other - count) for one, other in joined if one < count <= other}
-        matches = matching.matches(ours, matching.prints(targets, kind)[1])
+        matches = matching.matches(ours, matching.prints(targets, kind, folder / "theirs")[1])
         matched = {(match.ours, match.theirs) for match in matches}
         hits = [sum(one == other for one, other in found) for found in (across, matched)]
         wrong = [len(found - alike) for found in (across, matched)]
