@@ -10,6 +10,8 @@ from typing import Any
 
 import jinja2
 
+from stages.judging import baselines
+
 HEADLINES = {"all_test": "all test images", "leak_free": "without leaks"}
 """The two evaluation sets of metrics/details/evaluate.json, in words."""
 METRICS = {
@@ -169,6 +171,13 @@ def how_much_better(compare: Mapping[str, Any]) -> Markdown:
     )
 
 
+def approximated(compare: Mapping[str, Any]) -> Markdown:
+    """How the baselines' kernels are approximated, in a sentence; nothing where they are exact."""
+    if "approximation" not in compare:
+        return Markdown()
+    return Markdown(baselines.in_words(compare["approximation"]))
+
+
 def all_radiographs(compare: Mapping[str, Any]) -> Markdown:
     """What "all radiographs" are."""
     rest = compare["radiographs"] - compare["judged"]
@@ -310,7 +319,8 @@ def environment(
     everywhere = (counted, difference, interval, listed, p_value, percent)
     made.filters |= {word.__name__: word for word in everywhere} | filters
     sentences = (
-        *(all_radiographs, changed, compared, confidence, contradicting, false_positives),
+        *(all_radiographs, approximated, changed, compared, confidence, contradicting),
+        false_positives,
         *(how_good, how_much_better, told_by, where_it_looks),
     )
     made.globals |= {sentence.__name__: sentence for sentence in sentences}

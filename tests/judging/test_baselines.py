@@ -264,7 +264,8 @@ def test_the_settings_are_the_best_of_the_grid() -> None:
         for factor in (0.25, 1, 4)
     }
     assert len(set(grid.values())) > 3  # there is something to choose
-    chosen, predicted = baselines.support_vector_machine(values, labels, folds, values[:7])
+    split = np.arange(90), np.arange(7)
+    chosen, predicted = baselines.support_vector_machine(values, labels, split, folds)
     assert grid[chosen["C"], chosen["gamma"]] == max(grid.values())
     seen = (values - values.mean(axis=0)) / values.std(axis=0)
     machine = SVC(C=chosen["C"], gamma=chosen["gamma"]).fit(seen, labels)
@@ -273,14 +274,15 @@ def test_the_settings_are_the_best_of_the_grid() -> None:
 
 def test_without_folds_the_settings_are_the_middle_of_the_grid() -> None:
     values, labels = values_and_labels()
-    chosen, _ = baselines.support_vector_machine(values, labels, [], values)
+    chosen, _ = baselines.support_vector_machine(values, labels, (np.arange(90), np.arange(9)), [])
     assert chosen == {"C": 10, "gamma": 1 / 4}
 
 
 def test_values_that_never_differ_do_no_harm() -> None:
     labels = np.array([0, 1, 1, 0, 1, 1])
     folds = baselines.inner_folds(labels.astype(str).tolist(), list(range(6)))
-    _, predicted = baselines.support_vector_machine(np.ones((6, 3)), labels, folds, np.ones((2, 3)))
+    split = np.arange(6), np.arange(2)
+    _, predicted = baselines.support_vector_machine(np.ones((6, 3)), labels, split, folds)
     assert predicted.tolist() == [1, 1]
 
 
