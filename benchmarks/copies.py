@@ -282,15 +282,20 @@ def field(number: int) -> Image.Image:
     return Image.fromarray(np.uint8(np.clip(128 + 110 * total, 0, 255)))
 
 
-def fingerprint(number: int) -> copies.Fingerprint:
-    """The fingerprint of a random picture, or of a copy of one of the same batch."""
+def picture(number: int) -> Image.Image:
+    """A random picture, or a copy of one of the same batch."""
     if number % _BATCH < _ORIGINALS:
-        return copies.fingerprint(field(number))
+        return field(number)
     random = np.random.default_rng([SEED, number])
     original = field(number - number % _BATCH + int(random.integers(_ORIGINALS)))
     left, top, right, bottom = random.uniform(0, 0.07, 4) * _SIDE
     cropped = original.crop((round(left), round(top), round(_SIDE - right), round(_SIDE - bottom)))
-    return copies.fingerprint(cropped.point([round(255 * (v / 255) ** 1.2) for v in range(256)]))
+    return cropped.point([round(255 * (v / 255) ** 1.2) for v in range(256)])
+
+
+def fingerprint(number: int) -> copies.Fingerprint:
+    """That of `picture`."""
+    return copies.fingerprint(picture(number))
 
 
 def fastest(prints: Sequence[copies.Fingerprint]) -> float:
