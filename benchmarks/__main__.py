@@ -2,7 +2,7 @@
 
 usage: python -m benchmarks [--archive ZIP] [NAME ...]
 
-The names: epoch, whole, idle, decoding, predict, copies, serving, stream.
+The names: epoch, whole, idle, decoding, predict, copies, size, serving, stream.
 
 All of them without a name. Needs about twenty minutes on two idle cores. The images are those of
 the zip given, or of the one zip in data/archive/, or else phantoms. What is compared is measured
@@ -10,6 +10,7 @@ in turn, on one machine; a bound that is missed is marked, and the exit status i
 """
 
 import argparse
+import math
 import os
 import statistics
 import subprocess
@@ -181,6 +182,18 @@ def copies(here: Path, archive: Path | None) -> Iterator[Row]:
     yield from ()
 
 
+def size(here: Path, _: Path | None) -> Iterator[Row]:
+    """The audit at two sizes, and what that comes to at 100,000 images."""
+    few, many = 1_000, 5_000
+    less, more = (record("benchmarks.size", str(count), folder=here) for count in (few, many))
+    for count, each in ((few, less), (many, more)):
+        yield f"peak memory of audit at {count:,} images, in MB", each["bytes"] / 1e6, None
+    slope = (more["bytes"] - less["bytes"]) / (many - few)
+    yield "and so at 100,000, in GB", (more["bytes"] + slope * (100_000 - many)) / 1e9, 3
+    exponent = math.log(more["seconds"] / less["seconds"]) / math.log(many / few)
+    yield "time of audit, the exponent of its growth", exponent, 1.1
+
+
 def serving(here: Path, _: Path | None) -> Iterator[Row]:
     """The page's server."""
     best = min(
@@ -222,7 +235,7 @@ def stream(here: Path, _: Path | None) -> Iterator[Row]:
 
 MEASUREMENTS = {
     function.__name__: function
-    for function in (epoch, whole, idle, decoding, predict, copies, serving, stream)
+    for function in (epoch, whole, idle, decoding, predict, copies, size, serving, stream)
 }
 
 

@@ -93,7 +93,7 @@ def quality() -> None:
 
 def print_gap(prints: Sequence[copies.Fingerprint], truth: set[tuple[int, int]]) -> None:
     """Prints how similar copies and different radiographs are, of all candidates compared."""
-    candidates = copies.candidates_among(prints)
+    candidates = copies.candidates_among(copies.hashes_of(prints, range(len(prints))))
     similarity = copies.similarities(prints, candidates, "gap")
     ends = zip(candidates.first.tolist(), candidates.second.tolist(), strict=True)
     print_similarities(similarity, np.array([pair in truth for pair in ends]))
@@ -180,7 +180,7 @@ def recall(paths: Sequence[Path], folder: Path) -> None:
     """
     pictures = [decode.decode(path)[0].convert("L") for path in paths]
     originals = parallel.each(copies.fingerprint, pictures, "radiographs")
-    ours = matching.prints(paths, "radiographs")[1]
+    ours = matching.prints(paths, "radiographs", folder / "ours")[1]
     count = len(paths)
     alike = grouped_pairs(originals)
     alike |= {(second, first) for first, second in alike} | {(n, n) for n in range(count)}
@@ -197,7 +197,7 @@ def recall(paths: Sequence[Path], folder: Path) -> None:
         made = parallel.each(write, range(count), kind)
         joined = grouped_pairs([*originals, *made])
         across = {(one, other - count) for one, other in joined if one < count <= other}
-        matches = matching.matches(ours, matching.prints(targets, kind)[1])
+        matches = matching.matches(ours, matching.prints(targets, kind, folder / "theirs")[1])
         matched = {(match.ours, match.theirs) for match in matches}
         hits = [sum(one == other for one, other in found) for found in (across, matched)]
         wrong = [len(found - alike) for found in (across, matched)]
@@ -282,15 +282,20 @@ def field(number: int) -> Image.Image:
     return Image.fromarray(np.uint8(np.clip(128 + 110 * total, 0, 255)))
 
 
-def fingerprint(number: int) -> copies.Fingerprint:
-    """The fingerprint of a random picture, or of a copy of one of the same batch."""
+def picture(number: int) -> Image.Image:
+    """A random picture, or a copy of one of the same batch."""
     if number % _BATCH < _ORIGINALS:
-        return copies.fingerprint(field(number))
+        return field(number)
     random = np.random.default_rng([SEED, number])
     original = field(number - number % _BATCH + int(random.integers(_ORIGINALS)))
     left, top, right, bottom = random.uniform(0, 0.07, 4) * _SIDE
     cropped = original.crop((round(left), round(top), round(_SIDE - right), round(_SIDE - bottom)))
-    return copies.fingerprint(cropped.point([round(255 * (v / 255) ** 1.2) for v in range(256)]))
+    return cropped.point([round(255 * (v / 255) ** 1.2) for v in range(256)])
+
+
+def fingerprint(number: int) -> copies.Fingerprint:
+    """That of `picture`."""
+    return copies.fingerprint(picture(number))
 
 
 def fastest(prints: Sequence[copies.Fingerprint]) -> float:

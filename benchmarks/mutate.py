@@ -59,6 +59,7 @@ TESTS = {
     "stages/intake/groups.py": ["tests/intake/test_groups.py", "tests/test_audit.py"],
     "stages/intake/matching.py": ["tests/intake/test_matching.py"],
     "stages/intake/records.py": ["tests/intake/test_records.py", "tests/test_audit.py"],
+    "stages/intake/stored.py": ["tests/intake/test_stored.py"],
     "stages/sources/layout.py": ["tests/sources/test_layout.py", "tests/sources/test_archive.py"],
     "stages/common/params.py": PARAMS,
     "stages/compare.py": ["tests/test_compare.py"],

@@ -12,6 +12,7 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ from PIL import Image
 
 from stages.common import files, parallel, params, stage
 from stages.common.errors import InputError, shown
-from stages.intake import contact_sheet, copies, decode, groups, known, records
+from stages.intake import contact_sheet, copies, decode, groups, known, records, stored
 from stages.intake.settings import Audit
 
 RAW = Path("data/raw")
 TABLE = Path("data/audit.csv")
 DETAILS = Path("metrics/details/audit.json")
 CONTACT_SHEET = Path("metrics/pictures/copies.png")
+SCRATCH = Path(".dvc/tmp/audit")
+"""Holds the fingerprints while they are compared."""
 SPLITS = ("train", "test")
 _FACTS = ("path", "split", "class", "bytes", "format", "mode", "width", "height")
 COLUMNS = (
@@ -42,19 +45,24 @@ _FILE_MANAGERS = {".DS_Store", "Thumbs.db"}  # what they leave behind; DVC ignor
 
 @dataclass(frozen=True)
 class Examined:
-    """One file: its row of the table, and its fingerprint or the reason why it is unreadable.
+    """One file: its row of the table, or the reason why it is unreadable.
 
     A DICOM file also has what `dicom.pseudonyms` is told of its patient, which stays in memory.
     """
 
     row: dict[str, Any]
-    fingerprint: copies.Fingerprint | None = None
     unreadable: str = ""
     identity: tuple[bytes, bytes, bytes] | None = field(default=None, repr=False)
 
 
-def examine(path: Path) -> Examined:
-    """Decodes one file of data/raw in full and describes it."""
+def examine(prints: Path, numbered: tuple[int, Path]) -> Examined:
+    """Decodes one file of data/raw in full and describes it.
+
+    Args:
+        prints: Where `stored.write` writes its fingerprint.
+        numbered: The file's number there, and its path.
+    """
+    number, path = numbered
     relative = path.relative_to(RAW)
     split, label, _ = relative.parts
     row: dict[str, Any] = {"path": relative.as_posix(), "split": split, "class": label}
@@ -75,7 +83,8 @@ def examine(path: Path) -> Examined:
         "sha256": files.sha256_of(path),
         "pixels_sha256": pixels.hexdigest(),
     }
-    return Examined(row, copies.fingerprint(picture), identity=identity)
+    stored.write(prints, number, copies.fingerprint(picture))
+    return Examined(row, identity=identity)
 
 
 def _check_enough(
@@ -177,10 +186,10 @@ def used_of(
     return used
 
 
-def _thumbnail(name: str) -> tuple[str, Image.Image]:
+def _thumbnail(name: str) -> Image.Image:
     picture, _ = decode.decode(RAW / name, at_least=_CONTACT_SIDE)
     picture.thumbnail((_CONTACT_SIDE, _CONTACT_SIDE))
-    return name, picture
+    return picture
 
 
 def _listed(numbers: Iterable[tuple[str, int]]) -> str:
@@ -238,25 +247,30 @@ def in_words(details: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def main() -> None:
-    """Runs the stage."""
+def audit(prints: Path) -> None:
+    """Does the work.
+
+    Args:
+        prints: Where the fingerprints are kept meanwhile; nothing is there.
+    """
     settings = params.load(Audit)
     origin = files.read_json(RAW / "provenance.json", "download")
     paths = sorted(path for path in RAW.glob("*/*/*") if path.name not in _FILE_MANAGERS)
     names = [path.relative_to(RAW).as_posix() for path in paths]
     table = records.find(settings.records, RAW, names)
-    examined = parallel.each(examine, paths, "audit")
+    prints.touch()
+    examined = parallel.each(partial(examine, prints), list(enumerate(paths)), "audit")
     unreadable = check_readable(examined, settings.unreadable)
-    readable = [file for file in examined if file.fingerprint]
+    places = [number for number, file in enumerate(examined) if not file.unreadable]
+    readable = [examined[number] for number in places]
     rows = [file.row for file in readable]
-    prints = {file.row["path"]: file.fingerprint for file in readable if file.fingerprint}
     records.describe(rows, table, settings.patient_pattern)
     name_patients(readable)
     used = used_of(rows, settings.labels, table)
     pairs = copies.find(
         [row["sha256"] for row in rows],
         [row["pixels_sha256"] for row in rows],
-        list(prints.values()),
+        stored.Stored(prints, places),
     )
     groups.mark(rows, pairs)
     groups.mark_leaks(used)
@@ -276,14 +290,15 @@ def main() -> None:
     }
     hashes = {row["path"]: row["sha256"] for row in rows}
     near = [
-        [_thumbnail(name) for name in group["files"]]
+        group["files"]
         for group in counts["copy_groups"]
         if len({hashes[name] for name in group["files"]}) > 1
     ]
     files.write_json(DETAILS, details)
-    contact_sheet.write(CONTACT_SHEET, f"Near copies: {origin['data']}", near)
+    contact_sheet.write(CONTACT_SHEET, f"Near copies: {origin['data']}", near, _thumbnail)
+    place_of = dict(zip((row["path"] for row in rows), places, strict=True))
     training = [row["path"] for row in used if row["split"] == "train"]
-    known.write(training, [prints[path] for path in training])
+    known.write(training, stored.Stored(prints, [place_of[path] for path in training]))
     files.write_csv(TABLE, COLUMNS, used)
     lines = in_words(details)
     if table and not table.rows.keys() & set(names):
@@ -296,6 +311,12 @@ def main() -> None:
         )
     for line in lines:
         print(textwrap.fill(line, 119, subsequent_indent="  ", break_on_hyphens=False))
+
+
+def main() -> None:
+    """Runs the stage."""
+    with files.scratch(SCRATCH) as prints:
+        audit(prints)
 
 
 if __name__ == "__main__":

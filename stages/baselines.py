@@ -77,10 +77,12 @@ def main() -> None:
     ]
     parts = [(outside, inside) for _, _, outside, inside in deals]
     *of_folds, of_test = baselines.judge(images, read_audit(), [*parts, (train, test)])
+    approximated = baselines.approximation(len(train))
     files.write_json(
         DETAILS,
         {
             "provenance": {"data": dataset.provenance()["data"], "protocol": protocol},
+            **({"approximation": approximated} if approximated else {}),
             "folds": [
                 {"seed": seed, "fold": fold, **record(images, inside, judged)}
                 for (seed, fold, _, inside), judged in zip(deals, of_folds, strict=True)
@@ -91,6 +93,8 @@ def main() -> None:
     print(f"Accuracy of the baselines on the {len(test)} test images:")
     for name, predicted in of_test.predicted.items():
         print(f"  {name:<17} {(predicted == images.labels[test]).mean():.3f}")
+    if approximated:
+        print(baselines.in_words(approximated))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ Reads `models` and `data/processed` (use "test"). Writes `metrics/details/evalua
 metric with its interval, over all test images and without leaks; accuracy by source and by label;
 calibration; where the network looks), `metrics/plots/` (a record per image; the points of the
 curves), `metrics/pictures/gradcam.png`, and of every wrongly classified image a record in
-`metrics/details/errors.json`, with two pictures in `metrics/pictures/errors/`.
+`metrics/details/errors.json`, with two pictures of the largest errors in
+`metrics/pictures/errors/`.
 """
 
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ PLOTS = Path("metrics/plots")
 GRADCAM = Path("metrics/pictures/gradcam.png")
 ERRORS = Path("metrics/details/errors.json")
 ERROR_PICTURES = Path("metrics/pictures/errors")
+MOST_PICTURED = 200
+"""Errors with pictures, 80 kB each: more than anybody looks at, and DVC's time goes by the file."""
+MOST_POINTS = 1000
+"""Of a ROC curve: more than a chart has pixels."""
 
 
 def judge(
@@ -92,16 +97,23 @@ def by_origin(images: dataset.Images, correct: np.ndarray) -> dict[str, dict[str
 
 
 def roc_records(images: dataset.Images, probabilities: np.ndarray) -> list[dict[str, Any]]:
-    """The points of each class's one-vs-rest ROC curve."""
+    """The points of each class's one-vs-rest ROC curve; of more than MOST_POINTS some.
+
+    These are spread evenly along the curve, with the first and the last of it.
+    """
     from sklearn.metrics import roc_curve
 
-    return [
-        {"class": name, "false_positive_rate": float(x), "true_positive_rate": float(y)}
-        for number, name in enumerate(images.classes)
-        for x, y, _ in zip(
-            *roc_curve(images.labels == number, probabilities[:, number]), strict=True
-        )
-    ]
+    records = []
+    for number, name in enumerate(images.classes):
+        x, y, _ = roc_curve(images.labels == number, probabilities[:, number])
+        if len(x) > MOST_POINTS:
+            kept = np.unique(np.searchsorted(x + y, np.linspace(0, 2, MOST_POINTS)))
+            x, y = x[kept], y[kept]
+        records += [
+            {"class": name, "false_positive_rate": one, "true_positive_rate": other}
+            for one, other in zip(x.tolist(), y.tolist(), strict=True)
+        ]
+    return records
 
 
 def choose(correct: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -146,18 +158,19 @@ def explain(
 def show_errors(
     images: dataset.Images, calibrated: np.ndarray, maps: np.ndarray | dataset.Stored, folder: Path
 ) -> list[dict[str, Any]]:
-    """Writes two PNG files for each wrongly classified image, SIZE x SIZE, and gives its record.
+    """Gives a record of each wrongly classified image, and draws the MOST_PICTURED largest errors.
 
     Args:
         images: The n test images.
         calibrated: float64, (n, classes): the probabilities after temperature scaling.
         maps: See `judge`.
-        folder: Where to; it is there. `01.png` is the radiograph, `01-map.png` the same under the
-            heat map of the class that is predicted.
+        folder: Where PNG files are written, SIZE x SIZE; it is there. `01.png` is the radiograph,
+            `01-map.png` the same under the heat map of the class that is predicted.
 
     Returns:
         The records, the largest error first: `file`, `actual` and `predicted` class, calibrated
-        `probability` (of the predicted class) and `probability_of_actual`, `image`, `map`.
+        `probability` (of the predicted class) and `probability_of_actual`; `image` and `map` of
+            those that are drawn.
     """
     predicted = calibrated.argmax(axis=1)
     rows = np.arange(len(images))
@@ -167,24 +180,25 @@ def show_errors(
         np.flatnonzero(predicted != images.labels).tolist(),
         key=lambda position: (of_actual[position], files_of[position]),
     )
-    records = []
-    for number, position in enumerate(wrong, 1):
-        names = f"{number:02d}.png", f"{number:02d}-map.png"
+    records: list[dict[str, Any]] = [
+        {
+            "file": files_of[position],
+            "actual": images.classes[images.labels[position]],
+            "predicted": images.classes[predicted[position]],
+            "probability": float(of_predicted[position]),
+            "probability_of_actual": float(of_actual[position]),
+        }
+        for position in wrong
+    ]
+    drawn = zip(records, wrong[:MOST_PICTURED], strict=False)
+    for number, (record, position) in enumerate(drawn, start=1):
         pixels, (heat,) = images.pixels[position], gradcam.enlarged(maps[position : position + 1])
-        pictures = Image.fromarray(pixels), gradcam.overlay(pixels, heat)
-        for name, picture in zip(names, pictures, strict=True):
+        for key, name, picture in (
+            ("image", f"{number:02d}.png", Image.fromarray(pixels)),
+            ("map", f"{number:02d}-map.png", gradcam.overlay(pixels, heat)),
+        ):
             picture.save(folder / name)
-        records.append(
-            {
-                "file": files_of[position],
-                "actual": images.classes[images.labels[position]],
-                "predicted": images.classes[predicted[position]],
-                "probability": float(of_predicted[position]),
-                "probability_of_actual": float(of_actual[position]),
-                "image": names[0],
-                "map": names[1],
-            }
-        )
+            record[key] = name
     return records
 
 

@@ -31,7 +31,9 @@ EXTERNAL = Path("data/external")
 RAW = Path("data/raw")
 DETAILS = Path("metrics/details/external.json")
 SCRATCH = Path(".dvc/tmp/external")
-"""Where the set is unpacked; a folder that is always the same, so that a killed run's goes too."""
+"""Where the set is unpacked."""
+PRINTS = Path(".dvc/tmp/external-prints")
+"""Holds the fingerprints while they are compared."""
 OTHER = "other"
 
 
@@ -116,9 +118,10 @@ def without_copies(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[
         Those to be judged; the copies of images in train/; a message for each that can't be read.
     """
     trained_on = sorted(RAW.glob("train/*/*"))
-    _, known, _ = matching.prints(trained_on, "training images")
-    readable, prints, faults = matching.prints(paths, "external images")
-    copied = {match.theirs for match in matching.matches(known, prints)}
+    with files.scratch(PRINTS) as folder:
+        _, known, _ = matching.prints(trained_on, "training images", folder / "ours")
+        readable, prints, faults = matching.prints(paths, "external images", folder / "theirs")
+        copied = {match.theirs for match in matching.matches(known, prints)}
     judged = [path for number, path in enumerate(readable) if number not in copied]
     names = [fault.removeprefix(f"{SCRATCH}/") for fault in faults]
     return judged, [readable[number] for number in sorted(copied)], names
@@ -284,8 +287,7 @@ def main() -> None:
         "unreadable": 0,
     }
     label = None
-    files.remove(SCRATCH)
-    try:
+    with files.scratch(SCRATCH):
         fetched = fetch(
             settings.external.classes,
             settings.download,
@@ -302,8 +304,6 @@ def main() -> None:
             results, faults = validate(sorted(SCRATCH.glob("*/*")), shows, metadata)
             lines = [f"can't be read, left out:\n{listed(faults)}"] if faults else []
             lines += in_words(results)
-    finally:
-        files.remove(SCRATCH)
     files.write_json(DETAILS, {"provenance": metadata["provenance"], "set": label, **results})
     print("\n".join(lines))
 

@@ -28,12 +28,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from stages.common import params, stage
+from stages.common import files, params, stage
 from stages.common.errors import InputError, shown
 from stages.intake import decode, matching, records
 from stages.intake.settings import Audit
 
 RAW = Path("data/raw")
+SCRATCH = Path(".dvc/tmp/match")
+"""Holds the fingerprints while they are compared."""
 FOUND = ("confirmed", "renamed", "contradicted", "unlike", "new", "absent")
 _LISTED = ("contradicted", "unlike", "renamed", "new")
 _NAME = 32  # characters of a name that the table shows
@@ -152,16 +154,18 @@ def match(folder: Path, as_json: bool) -> None:
         )
     given = params.load(Audit).records
     known = records.find(given, RAW, [path.relative_to(RAW).as_posix() for path in raw])
-    ours, our_prints, faults = matching.prints(raw, str(RAW))
-    theirs, their_prints, their_faults = matching.prints(others, shown(folder))
-    for fault in faults + their_faults:
-        print(f"match: {fault}", file=sys.stderr)
-    if not ours or not theirs:
-        raise InputError(f"{shown(RAW if theirs else folder)}: none of its images can be read.")
+    with stage.alone("match"), files.scratch(SCRATCH) as scratch:
+        ours, our_prints, faults = matching.prints(raw, str(RAW), scratch / "ours")
+        theirs, prints, their_faults = matching.prints(others, shown(folder), scratch / "theirs")
+        for fault in faults + their_faults:
+            print(f"match: {fault}", file=sys.stderr)
+        if not ours or not theirs:
+            raise InputError(f"{shown(RAW if theirs else folder)}: none of its images can be read.")
+        same = matching.matches(our_prints, prints)
     results = check(
         [path.relative_to(RAW).as_posix() for path in ours],
         [path.relative_to(folder).as_posix() for path in theirs],
-        matching.matches(our_prints, their_prints),
+        same,
         known.rows if known else {},
     )
     if as_json:

@@ -182,11 +182,10 @@ def test_the_contact_sheet_shows_copies_that_a_person_has_to_judge(
     drawn: list[Any] = []
     monkeypatch.setattr(contact_sheet, "write", lambda *arguments: drawn.extend(arguments))
     audit.main()
-    target, title, groups = drawn
+    target, title, groups, picture_of = drawn
     assert (target, title) == (audit.CONTACT_SHEET, "Near copies: made for a test")
-    ((one, other),) = groups
-    assert (one[0], other[0]) == ("train/Normal/a.jpg", "train/Normal/b.png")
-    assert one[1].size == other[1].size == (240, 200)
+    assert groups == [["train/Normal/a.jpg", "train/Normal/b.png"]]
+    assert [picture_of(path).size for path in groups[0]] == [(240, 200)] * 2
 
 
 def test_the_same_bytes_whatever_the_number_of_threads(
@@ -205,6 +204,35 @@ def test_the_same_bytes_whatever_the_number_of_threads(
         for place in places:
             place.unlink()
     assert outputs[0] == outputs[1]
+
+
+@pytest.mark.parametrize("treatment", ["fail", "quarantine"])
+def test_no_fingerprints_are_left_in_the_scratch_folder(
+    raw: Path, tmp_path: Path, treatment: str
+) -> None:
+    audit.SCRATCH.parent.mkdir(parents=True)
+    audit.SCRATCH.write_bytes(b"left by a killed run")
+    add_bad_files(raw)
+    made.write_params(tmp_path, unreadable=treatment)
+    if treatment == "fail":
+        message()
+    else:
+        audit.main()
+    assert [path.name for path in audit.SCRATCH.parent.iterdir()] in ([], ["partial"])
+
+
+def test_files_that_cant_be_used_shift_no_fingerprint(raw: Path, tmp_path: Path) -> None:
+    (raw / "train/Normal/00.png").write_bytes(b"")
+    with Image.open(raw / "train/Normal/03.png") as image:
+        image.resize((150, 120)).save(raw / "train/Viral Pneumonia/copy.png")
+    made.write_params(tmp_path, unreadable="quarantine")
+    audit.main()
+    assert [group["files"] for group in details()["copy_groups"]] == [
+        ["train/Normal/03.png", "train/Viral Pneumonia/copy.png"]
+    ]
+    with Image.open(raw / "train/Viral Pneumonia/05.png") as image:
+        (found,) = known.Known.load().find(image)
+    assert found == ("train/Viral Pneumonia/05.png", 1)
 
 
 def test_copies_of_training_images_are_known_afterwards(raw: Path) -> None:

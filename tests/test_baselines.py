@@ -147,6 +147,24 @@ def test_without_sources_there_is_no_baseline_of_sources(project: Path) -> None:
             assert list(record) == ["file", "actual", *[name for name in NAMES if name != "source"]]
 
 
+def test_an_approximated_kernel_is_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.main()
+    assert "approximation" not in details()
+    assert "approximated" not in capsys.readouterr().out
+    monkeypatch.setattr(baselines, "MOST_EXACT", 20)
+    monkeypatch.setattr(baselines, "COMPONENTS", 10)
+    stage.main()
+    result = details()
+    assert list(result) == ["provenance", "approximation", "folds", "test"]
+    assert result["approximation"] == {"components": 10, "trained_on": 36}
+    # the folds of two are trained on half as many
+    assert "components" not in result["folds"][0]["settings"]["histogram"]
+    assert result["test"]["settings"]["histogram"]["components"] == 10
+    assert capsys.readouterr().out.splitlines()[-1] == baselines.in_words({"components": 10})
+
+
 @pytest.mark.parametrize("text", [None, "", "path,bytes\n", "{"])
 def test_a_missing_or_damaged_audit_is_named(project: Path, text: str | None) -> None:
     audit = project / "data/audit.csv"

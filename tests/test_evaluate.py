@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,51 @@ def test_the_errors_come_largest_first_with_their_pictures(tmp_path: Path) -> No
         (heat,) = gradcam.enlarged(maps[position][None])
         covered = np.asarray(gradcam.overlay(pixels, heat))
         assert np.array_equal(np.asarray(Image.open(tmp_path / record["map"])), covered)
+
+
+def test_a_long_roc_is_thinned_evenly_and_keeps_its_ends_and_its_area(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = made_processed.images_of(made_processed.many({"test": 90}, made_processed.noise))
+    probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 270)
+    every = evaluate.roc_records(images, probabilities)
+    longest = max(Counter(record["class"] for record in every).values())
+    monkeypatch.setattr(evaluate, "MOST_POINTS", longest)
+    assert evaluate.roc_records(images, probabilities) == every
+    monkeypatch.setattr(evaluate, "MOST_POINTS", 40)
+    thinned = evaluate.roc_records(images, probabilities)
+    assert all(record in every for record in thinned)
+    for name in made_processed.CLASSES:
+        curves = [
+            np.array([list(record.values())[1:] for record in records if record["class"] == name])
+            for records in (every, thinned)
+        ]
+        assert len(curves[1]) <= 40 < len(curves[0])
+        assert curves[1][[0, -1]].tolist() == [[0, 0], [1, 1]]
+        assert np.diff(curves[1].sum(axis=1)).max() < 3 * 2 / 40
+        one, other = (metrics.auc(*curve.T) for curve in curves)
+        assert one == pytest.approx(other, abs=0.02)
+
+
+def test_of_many_errors_the_largest_are_drawn_and_all_have_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = made_processed.images_of(made_processed.many({"test": 2}, made_processed.noise))
+    wrong = np.roll(np.eye(3)[images.labels], 1, axis=1) * 0.5 + 0.1
+    wrong[:, 0] += np.arange(6) / 100
+    maps = np.zeros((6, 46, 46), np.float32)
+    every = evaluate.show_errors(images, wrong, maps, tmp_path)
+    assert len(every) == 6
+    few = tmp_path / "few"
+    few.mkdir()
+    monkeypatch.setattr(evaluate, "MOST_PICTURED", 2)
+    records = evaluate.show_errors(images, wrong, maps, few)
+    assert records[:2] == every[:2]
+    left = [{k: v for k, v in record.items() if k not in ("image", "map")} for record in every[2:]]
+    assert records[2:] == left
+    assert sorted(path.name for path in few.iterdir()) == [
+        *("01-map.png", "01.png", "02-map.png", "02.png")
+    ]
 
 
 def test_without_an_error_there_is_none(tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_every_file_is_in_the_json(project: Path, capsys: pytest.CaptureFixture[
     assert [record["file"] for record in records] == sorted(record["file"] for record in records)
     assert [record["found"] for record in records].count("new") == 4
     assert len(records) == 8
+    assert not match.SCRATCH.exists()
     (same,) = records[4]["matches"]
     assert (records[4]["file"], same["file"]) == ("train/A/00.png", "deep/one.jpeg")
     assert 0.78 <= same["similarity"] <= 1

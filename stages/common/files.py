@@ -92,6 +92,20 @@ def atomic_write(target: Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Gives a path in DVC's scratch folder for what is removed at the end.
+
+    What a killed run left there is removed first, so a path is for one run at a time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove(path)
+    try:
+        yield path
+    finally:
+        remove(path)
+
+
 def write_text(target: Path, text: str) -> None:
     """Writes `text` as UTF-8 with plain line feeds, atomically."""
     with atomic_write(target) as partial:
@@ -100,8 +114,13 @@ def write_text(target: Path, text: str) -> None:
 
 def write_json(target: Path, value: Any) -> None:
     """Writes `value` as indented JSON; NaN and Infinity, which JSON lacks, raise ValueError."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(target, text + "\n")
+    with (
+        atomic_write(target) as partial,
+        partial.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        # piece by piece: as one text, 100,000 images and all their baselines take half a gigabyte
+        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
 
 
 def write_metrics(

@@ -84,7 +84,7 @@ def _watch_dvc() -> None:
 
 
 @contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
+def alone(name: str) -> Iterator[None]:
     """Waits until no other run of the stage `name` in this folder is left."""
     _LOCKS.mkdir(parents=True, exist_ok=True)
     with (_LOCKS / name).open("w", encoding="utf-8") as lock:
@@ -125,11 +125,11 @@ def run(name: str, work: Callable[[], None]) -> None:
     if "DVC_ROOT" in os.environ:
         _watch_dvc()
 
-    def alone() -> None:
-        with _alone(name):
+    def locked() -> None:
+        with alone(name):
             work()
 
-    guarded(name, alone)
+    guarded(name, locked)
     _leave()
 
 

@@ -1,6 +1,6 @@
 """Groups of copies as one picture, so that a person can confirm that each shows one radiograph."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -11,7 +11,7 @@ _THUMBNAIL, _GAP, _FONT_SIZE, _LINE = 240, 12, 12, 15  # pixels
 _MOST_GROUPS, _MOST_MEMBERS = 60, 6
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-Group = Sequence[tuple[str, Image.Image]]
+Member = tuple[str, Image.Image]
 
 
 def _wrapped(path: str, font: Font) -> list[str]:
@@ -24,7 +24,7 @@ def _wrapped(path: str, font: Font) -> list[str]:
     return lines
 
 
-def _row(heading: str, members: Group, width: int, font: Font) -> Image.Image:
+def _row(heading: str, members: Sequence[Member], width: int, font: Font) -> Image.Image:
     """One group: a heading, then the pictures side by side with their paths beneath."""
     labels = [_wrapped(path, font) for path, _ in members]
     top = _LINE + _GAP // 2
@@ -40,15 +40,20 @@ def _row(heading: str, members: Group, width: int, font: Font) -> Image.Image:
     return row
 
 
-def write(target: Path, title: str, groups: Sequence[Group]) -> None:
+def write(
+    target: Path,
+    title: str,
+    groups: Sequence[Sequence[str]],
+    picture_of: Callable[[str], Image.Image],
+) -> None:
     """Writes a PNG with one row per group.
 
     Args:
         target: The file to write.
         title: Stands above.
-        groups: Paths and pictures (any size and mode) of the copies in each group. The first 60
-            groups are drawn, and the first 6 pictures of each; the text says how many more
-            there are.
+        groups: Paths of the copies in each group. The first 60 groups are drawn, and the first 6
+            pictures of each; the text says how many more there are.
+        picture_of: Gives the picture, of any size and mode, of a path; asked of those drawn alone.
     """
     font = ImageFont.load_default(_FONT_SIZE)
     drawn = groups[:_MOST_GROUPS]
@@ -59,7 +64,8 @@ def write(target: Path, title: str, groups: Sequence[Group]) -> None:
         heading = f"Group {number}: {len(group)} files"
         if len(group) > _MOST_MEMBERS:
             heading += f", {len(group) - _MOST_MEMBERS} not drawn"
-        rows.append(_row(heading, group[:_MOST_MEMBERS], width, font))
+        members = [(path, picture_of(path)) for path in group[:_MOST_MEMBERS]]
+        rows.append(_row(heading, members, width, font))
     sentence = f"{len(groups)} groups of near copies" if groups else "No near copies were found."
     if len(groups) > len(drawn):
         sentence += f"; {len(groups) - len(drawn)} more than are drawn here"

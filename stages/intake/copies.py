@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,8 @@ _NEIGHBOURS = 16  # that an entry of a table is compared with
 _CANDIDATES = 8  # that are kept per picture
 _LISTED = 50  # files in a group of equals up to which all its pairs are listed
 _BLOCK, _BATCH = 512, 8  # pairs between two looks at what is joined, and pairs per array
+_MOST_BLOCKS = 100  # larger ones then: each look goes over all pictures
+_SLICE = 1 << 19  # entries of a table that are compared at once, about 100 bytes each
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -78,6 +80,13 @@ class Fingerprint:
     fine: Detail
     coarse: Detail
     blank: bool
+
+
+class Fingerprints(Protocol):
+    """A list of them, or what reads them from a file one by one, such as `stored.Stored`."""
+
+    def __getitem__(self, number: int, /) -> Fingerprint:
+        """The fingerprint of a picture by its number, from 0."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +204,15 @@ def _mixed(words: Bits, masks: Bits, factors: Bits) -> Bits:
     return mixed
 
 
-def candidates_among(prints: Sequence[Fingerprint], sets: Integers | None = None) -> Candidates:
+def hashes_of(prints: Fingerprints, numbers: Sequence[int]) -> Bits:
+    """(n, 36, 4) uint64: the hashes of n pictures, of which nothing else is kept in memory."""
+    hashes = np.empty((len(numbers), len(_WINDOWS), 4), np.uint64)
+    for place, number in enumerate(numbers):
+        hashes[place] = prints[number].hashes
+    return hashes
+
+
+def candidates_among(hashes: Bits, sets: Integers | None = None) -> Candidates:
     """Pairs of pictures of which some windows have near hashes.
 
     An entry of a table is a window of a picture. It is compared with the `_NEIGHBOURS` entries
@@ -204,16 +221,16 @@ def candidates_among(prints: Sequence[Fingerprint], sets: Integers | None = None
     look alike costs no more than a bounded number of comparisons per picture. That loses little:
     inside a crowded bucket further bits of the hash make neighbours of the most similar, the
     tables crowd in different ways, and copies need not all be paired with each other to end in
-    one group.
+    one group. Takes 6 kB of memory per picture.
 
     Args:
-        prints: Of the pictures, two of them at least.
+        hashes: (pictures, 36, 4) uint64, of two pictures at least.
         sets: (pictures,), the set that each is in; only pairs across two sets are wanted. Without
             it every pair is.
     """
-    pictures, windows = len(prints), len(_WINDOWS)
+    pictures, windows = len(hashes), len(_WINDOWS)
     sets = np.arange(pictures) if sets is None else sets
-    entries = np.concatenate([each.hashes for each in prints])
+    entries = hashes.reshape(-1, 4)
     words = np.ascontiguousarray(entries.T)
     ones = np.ones(4, np.uint16)
     shuffle = np.random.default_rng(1)
@@ -237,22 +254,26 @@ def candidates_among(prints: Sequence[Fingerprint], sets: Integers | None = None
                 break
             compared += len(here)
             here = here[sets[picture[here]] != sets[picture[here + step]]]
-            ends = np.sort([entry[here], entry[here + step]], axis=0)
-            different = np.bitwise_xor(*entries.take(ends, axis=0))
-            distance = (np.bitwise_count(different) @ ones).astype(np.int64)
-            near = distance <= _HASH_DISTANCE
-            (one, other), (one_window, other_window) = np.divmod(ends[:, near], windows)
-            pair, window_pair = one * pictures + other, one_window * windows + other_window
-            rows.append(np.column_stack((pair, distance[near], window_pair)))
+            for begin in range(0, len(here), _SLICE):
+                some = here[begin : begin + _SLICE]
+                ends = np.sort([entry[some], entry[some + step]], axis=0)
+                different = np.bitwise_xor(*entries.take(ends, axis=0))
+                distance = (np.bitwise_count(different) @ ones).astype(np.int64)
+                near = distance <= _HASH_DISTANCE
+                (one, other), (one_window, other_window) = np.divmod(ends[:, near], windows)
+                pair, window_pair = one * pictures + other, one_window * windows + other_window
+                rows.append(np.column_stack((pair, distance[near], window_pair)))
         best = np.concatenate(rows)
         best = best[np.lexsort(best.T[::-1])]
         best = best[np.diff(best[:, 0], prepend=-1) > 0]  # the least distance of each pair
-    best = best[np.argsort(best[:, 1], kind="stable")]
-    ends = np.column_stack(np.divmod(best[:, 0], pictures))
-    rank = _rank(ends).min(axis=1)
+        # what has no place among the nearest now gets none later either: they only become nearer
+        nearest = best[np.argsort(best[:, 1], kind="stable")]
+        ends = np.column_stack(np.divmod(nearest[:, 0], pictures))
+        rank = _rank(ends).min(axis=1)
+        best = nearest[rank < _CANDIDATES]
     order = np.argsort(rank, kind="stable")
     order = order[rank[order] < _CANDIDATES]
-    met = np.column_stack(np.divmod(best[order, 2], windows))
+    met = np.column_stack(np.divmod(nearest[order, 2], windows))
     return Candidates(ends[order, 0], ends[order, 1], met)
 
 
@@ -408,7 +429,7 @@ def _first_guess(windows: Integers) -> Floats:
     return np.stack((scale, shift), axis=2).reshape(-1, 4).astype(np.float32)
 
 
-def compared(prints: Sequence[Fingerprint], candidates: Candidates, chosen: Integers) -> Floats:
+def compared(prints: Fingerprints, candidates: Candidates, chosen: Integers) -> Floats:
     """Similarity of the `chosen` candidates, (n,) from 0 to 1; 0 if unlike at the coarse size."""
 
     def pictures(numbers: Integers, size: str) -> Floats:
@@ -427,7 +448,7 @@ def compared(prints: Sequence[Fingerprint], candidates: Candidates, chosen: Inte
     return np.clip(similarity, 0, 1)
 
 
-def similarities(prints: Sequence[Fingerprint], candidates: Candidates, label: str) -> Floats:
+def similarities(prints: Fingerprints, candidates: Candidates, label: str) -> Floats:
     """Similarity of all candidates, (n,) from 0 to 1; 0 if unlike at the coarse size."""
     numbers = np.arange(len(candidates.first))
     batches = [numbers[begin : begin + _BATCH] for begin in range(0, len(numbers), _BATCH)]
@@ -437,27 +458,33 @@ def similarities(prints: Sequence[Fingerprint], candidates: Candidates, label: s
     return np.concatenate([np.empty(0, np.float32), *results])
 
 
-def _near(prints: Sequence[Fingerprint]) -> tuple[Integers, Floats]:
+def _near(prints: Fingerprints, numbers: Integers) -> tuple[Integers, Floats]:
     """Near copies: enough pairs, (n, 2), and their similarities, (n,), to tell every group.
 
     Candidates that would join what is joined already are left out: otherwise many frames of one
     radiograph would cost many comparisons each.
+
+    Args:
+        prints: Of all pictures.
+        numbers: Of those that are compared, two or more, sorted.
     """
-    candidates = candidates_among(prints)
+    among = candidates_among(hashes_of(prints, numbers.tolist()))
+    candidates = Candidates(numbers[among.first], numbers[among.second], among.windows)
     ends = np.column_stack((candidates.first, candidates.second))
+    size = max(_BLOCK, len(ends) // _MOST_BLOCKS)
     left = np.arange(len(ends))
     near, similarities = left[:0], np.empty(0, np.float32)
     bar = tqdm(total=len(left), desc="copies", unit="pair", delay=2, disable=None, leave=False)
     with bar, ThreadPoolExecutor(parallel.available_cores()) as pool:
         while len(left):
             bar.update(len(ends) - len(left) - bar.n)
-            block, left = left[:_BLOCK], left[_BLOCK:]
+            block, left = left[:size], left[size:]
             batches = [block[begin : begin + _BATCH] for begin in range(0, len(block), _BATCH)]
             results = pool.map(lambda batch: compared(prints, candidates, batch), batches)
             similarity = np.concatenate(list(results))
             near = np.append(near, block[similarity >= SIMILAR])
             similarities = np.append(similarities, similarity[similarity >= SIMILAR])
-            group = _components(len(prints), ends[near])[ends[left]]
+            group = _components(numbers[-1] + 1, ends[near])[ends[left]]
             left = left[group[:, 0] != group[:, 1]]
     return ends[near], similarities
 
@@ -490,7 +517,7 @@ def _equals(values: Iterable[tuple[int, str]], kind: str) -> tuple[list[Pair], l
 
 
 def find(
-    sha256: Sequence[str], pixels_sha256: Sequence[str], fingerprints: Sequence[Fingerprint]
+    sha256: Sequence[str], pixels_sha256: Sequence[str], fingerprints: Fingerprints
 ) -> list[Pair]:
     """Finds the pairs of files that show the same radiograph.
 
@@ -511,9 +538,9 @@ def find(
     pairs += more
     comparable = [number for number in different if not fingerprints[number].blank]
     if len(comparable) > 1:
-        near, similarities = _near([fingerprints[number] for number in comparable])
-        for (first, second), similarity in zip(near, similarities.tolist(), strict=True):
-            pairs.append(Pair(comparable[first], comparable[second], "near", round(similarity, 4)))
+        near, similarities = _near(fingerprints, np.array(comparable))
+        for (first, second), similarity in zip(near.tolist(), similarities.tolist(), strict=True):
+            pairs.append(Pair(first, second, "near", round(similarity, 4)))
     return sorted(pairs, key=lambda pair: (pair.first, pair.second))
 
 

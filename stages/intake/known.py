@@ -12,28 +12,33 @@ from PIL import Image
 from stages.common import files
 from stages.common.errors import InputError
 from stages.intake import copies
-from stages.intake.copies import Bits, Candidates, Detail, Fingerprint
+from stages.intake.copies import Bits, Candidates, Detail, Fingerprint, Fingerprints
 
 FINGERPRINTS = Path("data/fingerprints")
 _PATHS = FINGERPRINTS / "paths.json"
 ARRAYS = ("hashes", "fine", "coarse")
 
 
-def write(paths: Sequence[str], prints: Sequence[Fingerprint]) -> None:
+def write(paths: Sequence[str], prints: Fingerprints) -> None:
     """Writes what `Known.load` reads: a list of paths, and a .npy file for each kind of array.
 
     Args:
         paths: Of the training images, in data/raw.
         prints: Their fingerprints. Blank ones are left out.
     """
-    comparable = [number for number, each in enumerate(prints) if not each.blank]
+    comparable = [number for number in range(len(paths)) if not prints[number].blank]
     with files.atomic_write(FINGERPRINTS) as partial:
         partial.mkdir()
         files.write_json(partial / _PATHS.name, [paths[number] for number in comparable])
         for name in ARRAYS:
-            kept = [getattr(prints[number], name) for number in comparable]
             one = getattr(prints[0], name)  # there may be none but blank ones
-            np.save(partial / f"{name}.npy", np.array(kept, one.dtype).reshape(-1, *one.shape))
+            header = np.lib.format.header_data_from_array_1_0(one)
+            with (partial / f"{name}.npy").open("wb") as file:
+                np.lib.format.write_array_header_1_0(
+                    file, header | {"shape": (len(comparable), *one.shape)}
+                )
+                for number in comparable:
+                    file.write(getattr(prints[number], name).tobytes())
 
 
 class Known:

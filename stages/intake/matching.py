@@ -10,14 +10,16 @@ mirrored and turned radiographs, and copies that lost more.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import ImageOps
 
 from stages.common import parallel
 from stages.common.errors import InputError, shown
-from stages.intake import copies, decode
+from stages.intake import copies, decode, stored
 from stages.intake.copies import Fingerprint
 
 _ENOUGH = 400  # pixels of a side; more add nothing
@@ -25,6 +27,16 @@ _OUTSIDE = 0.1  # of each side, not in the middle: the loss at a border that `co
 
 Prints = tuple[Fingerprint, Fingerprint]
 """Of a whole picture, and of its middle."""
+
+
+class Collection(Protocol):
+    """The fingerprints of one set: a list of `Prints`, or what reads them from a file."""
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+
+    def __getitem__(self, number: int, /) -> Prints:
+        """The fingerprints of a picture by its number, from 0."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,24 @@ class Match:
     similarity: float
 
 
-def _prints(path: Path) -> Prints | str:
-    """The fingerprints of a file's picture with equalised grey values, or why there are none."""
+class _Stored:
+    """A collection in a file of `stored`: picture n under 2 n, its middle under 2 n + 1."""
+
+    def __init__(self, file: Path, numbers: Sequence[int]) -> None:
+        self._prints = [stored.Stored(file, [2 * n + part for n in numbers]) for part in (0, 1)]
+        self._length = len(numbers)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, number: int) -> Prints:
+        whole, inner = (prints[number] for prints in self._prints)
+        return whole, inner
+
+
+def _write(file: Path, numbered: tuple[int, Path]) -> str:
+    """Writes the fingerprints of a file's picture with equalised grey values, or tells why not."""
+    number, path = numbered
     try:
         picture, _ = decode.decode(path, at_least=_ENOUGH)
     except InputError as error:
@@ -53,29 +81,54 @@ def _prints(path: Path) -> Prints | str:
     grey = picture.convert("L")
     x, y = round(_OUTSIDE * grey.width), round(_OUTSIDE * grey.height)
     middle = grey.crop((x, y, grey.width - x, grey.height - y))
-    whole, inner = (copies.fingerprint(ImageOps.equalize(part)) for part in (grey, middle))
-    return whole, inner
+    for place, part in enumerate((grey, middle), start=2 * number):
+        stored.write(file, place, copies.fingerprint(ImageOps.equalize(part)))
+    return ""
 
 
-def prints(paths: Sequence[Path], label: str) -> tuple[list[Path], list[Prints], list[str]]:
+def prints(
+    paths: Sequence[Path], label: str, file: Path
+) -> tuple[list[Path], Collection, list[str]]:
     """Makes the fingerprints that `matches` compares.
 
     Args:
         paths: The image files.
         label: Stands before the progress bar.
+        file: Where the fingerprints are kept, 43 kB each, as long as they are needed.
 
     Returns:
         The paths that could be read, their fingerprints, and a message for each of the others.
     """
-    results = parallel.each(_prints, paths, label)
-    readable = [
-        path for path, made in zip(paths, results, strict=True) if not isinstance(made, str)
-    ]
-    fingerprints = [made for made in results if not isinstance(made, str)]
-    return readable, fingerprints, [made for made in results if isinstance(made, str)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    faults = parallel.each(partial(_write, file), list(enumerate(paths)), label)
+    readable = [number for number, fault in enumerate(faults) if not fault]
+    return [paths[number] for number in readable], _Stored(file, readable), [*filter(None, faults)]
 
 
-def matches(ours: Sequence[Prints], theirs: Sequence[Prints]) -> list[Match]:
+class _Shown:
+    """Of the pictures of some collections and their middles those that are not blank."""
+
+    def __init__(self, *collections: Collection) -> None:
+        self._collections = collections
+        self.numbers = np.array(
+            [
+                (side, number, part)
+                for side, collection in enumerate(collections)
+                for number in range(len(collection))
+                for part, each in enumerate(collection[number])
+                if not each.blank
+            ],
+            np.int64,
+        ).reshape(-1, 3)
+
+    def __getitem__(self, place: int) -> Fingerprint:
+        side, number, part = map(int, self.numbers[place])
+        whole_and_inner: Prints = self._collections[side][number]
+        return whole_and_inner[part]
+
+
+def matches(ours: Collection, theirs: Collection) -> list[Match]:
     """Finds the pictures of two sets that show the same radiograph.
 
     The work per picture is bounded, see `copies.candidates_among`. Blank pictures match none.
@@ -87,17 +140,16 @@ def matches(ours: Sequence[Prints], theirs: Sequence[Prints]) -> list[Match]:
     Returns:
         The matches, sorted by the number of ours, its most similar first.
     """
-    pictures = [(number, each) for number, both in enumerate([*ours, *theirs]) for each in both]
-    pictures = [(number, each) for number, each in pictures if not each.blank]
-    if not pictures:
+    shown = _Shown(ours, theirs)
+    sides, numbers, _ = shown.numbers.T
+    if not len(numbers):
         return []
-    numbers = np.array([number for number, _ in pictures])
-    fingerprints = [each for _, each in pictures]
-    candidates = copies.candidates_among(fingerprints, np.where(numbers < len(ours), 0, 1))
-    similarities = copies.similarities(fingerprints, candidates, "compare").tolist()
+    hashes = copies.hashes_of(shown, range(len(numbers)))
+    candidates = copies.candidates_among(hashes, sides)
+    similarities = copies.similarities(shown, candidates, "compare").tolist()
     best: dict[tuple[int, int], float] = {}
     for *ends, similarity in zip(candidates.first, candidates.second, similarities, strict=True):
-        pair = int(numbers[ends[0]]), int(numbers[ends[1]]) - len(ours)
+        pair = int(numbers[ends[0]]), int(numbers[ends[1]])
         best[pair] = max(best.get(pair, 0), round(similarity, 4))
     found = [Match(*pair, similarity) for pair, similarity in best.items()]
     found = [match for match in found if match.similarity >= copies.SIMILAR]

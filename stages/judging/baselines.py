@@ -9,13 +9,16 @@
 - majority_class: the class that most training images have.
 
 All but the last two are support vector machines (RBF kernel) on standardised values. Their settings
-are chosen by cross-validation among the training images, grouped and stratified.
+are chosen by cross-validation among the training images, grouped and stratified. A kernel machine
+takes time as the square of its images; with more than MOST_EXACT to train on, it is a least-squares
+one (Suykens and Vandewalle 1999: ridge regression on the classes) on a kernel approximated by
+Nystroem's method (Williams and Seeger 2001).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +47,16 @@ INNER_FOLDS = (3, 2)
 INNER_SEED = 0
 MOST_TO_CHOOSE_BY = 1000
 """Images, drawn from larger training sets: a support vector machine takes time as their square."""
+MOST_EXACT = 5000
+"""Training images up to which the kernel is exact: with so many a machine takes ten seconds."""
+COMPONENTS = 1000
+"""Of the approximated kernel, which cost one to two points of accuracy where both were tried."""
+MOST_TRAINED = 20_000
+"""Images, a stratified sample of larger training sets, that are trained on where the kernel is
+approximated: a machine takes 20 kB of memory for each."""
+MOST_MACHINES = 2
+"""Of these that are trained at once, so that memory does not grow with the processors."""
+_AT_ONCE = 1000  # images that are looked at, or judged, together
 
 Split = tuple[np.ndarray, np.ndarray]
 """The positions (int64) of the images to train on, and of those to judge."""
@@ -54,7 +67,8 @@ class Judged:
     """What the baselines made of the images of one split.
 
     Attributes:
-        settings: `C` and `gamma` of each support vector machine, by the name of the baseline.
+        settings: `C` and `gamma` of each support vector machine, by the name of the baseline;
+            and what `approximation` gives.
         predicted: int64, (n,), for each baseline its class of each of the n judged images.
     """
 
@@ -117,14 +131,30 @@ def file_properties(paths: Sequence[str], audit: pd.DataFrame) -> np.ndarray:
 
 
 def features(images: Images, audit: pd.DataFrame) -> dict[str, np.ndarray]:
-    """What each support vector machine sees of n images: float64, (n, values), by its name."""
-    grey = grey_values(images.pixels)
-    return {
-        **{f"low_resolution_{side}": low_resolution(grey, side) for side in SIDES},
-        **{f"frame_{width}": frame(grey, width) for width in FRAMES},
-        "histogram": histogram(grey),
-        "file_properties": file_properties(images.table["path"], audit),
-    }
+    """What each support vector machine sees of n images, by its name.
+
+    Memory: 28 kB per image, or 14 kB with more than MOST_EXACT; the pixels are taken in slices.
+
+    Returns:
+        float64, (n, values), or float32 with more than MOST_EXACT images.
+    """
+    exact = len(images) <= MOST_EXACT
+    values: dict[str, np.ndarray] = {}
+    for begin in range(0, len(images), _AT_ONCE):
+        here = slice(begin, begin + _AT_ONCE)
+        grey = grey_values(images.pixels[here])
+        seen = {
+            **{f"low_resolution_{side}": low_resolution(grey, side) for side in SIDES},
+            **{f"frame_{width}": frame(grey, width) for width in FRAMES},
+            "histogram": histogram(grey),
+            "file_properties": file_properties(images.table["path"][here], audit),
+        }
+        for name, some in seen.items():
+            if begin == 0:
+                shape = len(images), some.shape[1]
+                values[name] = np.empty(shape, np.float64 if exact else np.float32)
+            values[name][here] = some
+    return values
 
 
 def inner_folds(classes: Sequence[str], groups: Sequence[int]) -> list[Split]:
@@ -140,20 +170,60 @@ def inner_folds(classes: Sequence[str], groups: Sequence[int]) -> list[Split]:
     return []
 
 
+def approximation(images: int) -> dict[str, int]:
+    """How the kernel of machines is approximated that have so many images to train on.
+
+    Returns:
+        `components`, and `trained_on`: how many of the images. Nothing where the kernel is exact.
+    """
+    if images <= MOST_EXACT:
+        return {}
+    return {"components": COMPONENTS, "trained_on": min(images, MOST_TRAINED)}
+
+
+def in_words(approximated: Mapping[str, int]) -> str:
+    """What `approximation` gave, in a sentence."""
+    return (
+        f"With more than {MOST_EXACT:,} images to train on, a support vector machine is a "
+        "least-squares one on a kernel approximated by Nystroem's method "
+        f"({approximated['components']:,} components), and is trained on a stratified sample of at "
+        f"most {MOST_TRAINED:,}."
+    )
+
+
+def sample(labels: np.ndarray) -> np.ndarray:
+    """The positions (int64, sorted) of MOST_TRAINED images, stratified, or of all if they are few.
+
+    Args:
+        labels: int64, (n,), each of them twice or more.
+    """
+    from sklearn.model_selection import train_test_split
+
+    positions = np.arange(len(labels))
+    if len(labels) <= MOST_TRAINED:
+        return positions
+    drawn, _ = train_test_split(
+        positions, train_size=MOST_TRAINED, stratify=labels, random_state=INNER_SEED
+    )
+    return np.sort(drawn)
+
+
 def support_vector_machine(
-    values: np.ndarray, labels: np.ndarray, folds: Sequence[Split], judged: np.ndarray
+    values: np.ndarray, labels: np.ndarray, split: Split, folds: Sequence[Split]
 ) -> tuple[dict[str, float], np.ndarray]:
     """Chooses the settings, trains and predicts.
 
     Args:
-        values: float64, (n, values), of the training images.
+        values: What it sees of all images, see `features`.
         labels: int64, (n,).
+        split: The positions of the images to train on, and of m to judge.
         folds: Of the training images. Without any, the settings are the middle of the grid.
-        judged: float64, (m, values).
 
     Returns:
-        `C` and `gamma`, and the predicted classes, int64, (m,).
+        `C`, `gamma` and what `approximation` gives, and the predicted classes, int64, (m,).
     """
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.linear_model import RidgeClassifier
     from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -167,7 +237,19 @@ def support_vector_machine(
         search = GridSearchCV(machine, named, cv=folds, refit=False).fit(values, labels)
         settings = {name: search.best_params_[f"svc__{name}"] for name in grid}
     machine.set_params(**{f"svc__{name}": value for name, value in settings.items()})
-    return settings, np.asarray(machine.fit(values, labels).predict(judged))
+    train, judged = split
+    approximated = approximation(len(train))
+    if approximated:
+        train = train[sample(labels[train])]
+        kernel = Nystroem(gamma=settings["gamma"], n_components=COMPONENTS, random_state=INNER_SEED)
+        least_squares = RidgeClassifier(alpha=1 / settings["C"])
+        machine = make_pipeline(StandardScaler(), kernel, least_squares)
+    machine.fit(values[train], labels[train])
+    predicted = [
+        machine.predict(values[judged[begin : begin + _AT_ONCE]])
+        for begin in range(0, len(judged), _AT_ONCE)
+    ]
+    return settings | approximated, np.concatenate(predicted)
 
 
 def majority(labels: np.ndarray) -> int:
@@ -207,21 +289,30 @@ def judge(images: Images, audit: pd.DataFrame, parts: Sequence[Split]) -> list[J
     Returns:
         For each split settings and predictions; `source` is missing where no image has a source.
     """
+    from threadpoolctl import threadpool_limits
+
     table, values = images.table, features(images, audit)
     classes, groups = table["class"].to_numpy(), table["group"].to_numpy()
     sources = table["source"].to_numpy()
-    folds = [inner_folds(classes[train].tolist(), groups[train].tolist()) for train, _ in parts]
+    folds = [
+        [
+            (train[outside], train[inside])
+            for outside, inside in inner_folds(classes[train].tolist(), groups[train].tolist())
+        ]
+        for train, _ in parts
+    ]
 
     def machine(task: tuple[int, str]) -> tuple[dict[str, float], np.ndarray]:
         part, name = task
-        (train, judged), seen = parts[part], values[name]
-        return support_vector_machine(seen[train], images.labels[train], folds[part], seen[judged])
+        return support_vector_machine(values[name], images.labels, parts[part], folds[part])
 
     tasks = [(part, name) for part in range(len(parts)) for name in values]
+    large = any(approximation(len(train)) for train, _ in parts)
+    threads = min(MOST_MACHINES, parallel.available_cores()) if large else None
     # scikit-learn's support vector machines release the interpreter lock
-    done = dict(
-        zip(tasks, parallel.each(machine, tasks, "baselines", unit="baseline"), strict=True)
-    )
+    with threadpool_limits(1):  # the last bits of an approximated kernel depend on it
+        judgements = parallel.each(machine, tasks, "baselines", threads, unit="baseline")
+    done = dict(zip(tasks, judgements, strict=True))
     results = []
     for part, (train, judged) in enumerate(parts):
         labels = images.labels[train]

@@ -25,6 +25,9 @@ from stages.learning.dataset import Images
 
 PER_CLASS = ("sensitivity", "specificity", "precision", "f1", "auroc")
 CONFIDENCE = 0.95
+MOST_BCA = 5000
+"""Groups up to which the bootstrap is BCa: that leaves out each of them once, so that its time
+grows as their square. Percentiles of so many groups differ from it by less than they vary."""
 _AT_ONCE = 100  # replicates, so that memory does not grow with their number
 
 
@@ -132,8 +135,8 @@ def macro_interval(
 def mean_interval(values: np.ndarray, groups: np.ndarray, samples: int, seed: int) -> list[float]:
     """The 95 % interval of a mean over images, [low, high]: a bootstrap over groups.
 
-    BCa (Efron 1987), or percentiles where BCa is undefined. All values equal or a single group
-    leave nothing to draw from: the interval is then the mean, twice.
+    BCa (Efron 1987), or percentiles where BCa is undefined or there are over MOST_BCA groups. All
+    values equal or a single group leave nothing to draw from: the interval is then the mean, twice.
 
     Args:
         values: float64, (n,).
@@ -150,7 +153,7 @@ def mean_interval(values: np.ndarray, groups: np.ndarray, samples: int, seed: in
     def mean(totals: np.ndarray, images: np.ndarray, axis: int) -> np.ndarray:
         return np.asarray(totals.sum(axis=axis) / images.sum(axis=axis))
 
-    for method in ("BCa", "percentile"):
+    for method in ("BCa", "percentile")[len(images) > MOST_BCA :]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says in several ways that BCa is undefined
             interval = bootstrap(
@@ -196,8 +199,9 @@ def subsets(
         groups: int64, (n,).
     """
     result = {}
+    every = np.asarray(names)
     for name in sorted(set(names) - {""}):
-        chosen = np.asarray(names) == name
+        chosen = every == name
         accuracy = accuracy_with_interval(correct[chosen], groups[chosen])
         classes = len(np.unique(labels[chosen]))
         result[name] = {"images": accuracy.pop("images"), "classes": classes, **accuracy}

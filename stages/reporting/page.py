@@ -127,6 +127,7 @@ def write(results: Mapping[str, Any], settings: Any) -> str:
         confusion=charts.confusion_counts(results).tolist(),
         errors=_errors(results["errors"]["errors"]),
         error_count=len(results["errors"]["errors"]),
+        pictured=sum("image" in record for record in results["errors"]["errors"]),
         explained=METRICS,
         # of images whose label says something else
         findings={record["file"]: record["finding"] for record in contradicting},

@@ -10,6 +10,8 @@ from typing import Any
 
 import jinja2
 
+from stages.judging import baselines, scores
+
 HEADLINES = {"all_test": "all test images", "leak_free": "without leaks"}
 """The two evaluation sets of metrics/details/evaluate.json, in words."""
 METRICS = {
@@ -68,7 +70,10 @@ OPTIMISTIC = (
 )
 NO_DEVICE = "Not for diagnosis, triage, screening or any other decision about a person."
 LONGEST_LIST = 30
-"""Sources and contradicting images that are listed one by one; the rest is counted."""
+"""Sources, contradicting, leaked and unreadable images that are listed one by one; the rest is
+counted."""
+MOST_COPIES = 6
+"""Of one radiograph that are named in a row."""
 
 
 class Markdown(str):
@@ -120,6 +125,13 @@ def listed(names: Iterable[str], word: str) -> str:
     return f"{', '.join(others)} {word} {last}" if others else last
 
 
+def named(files: Iterable[str]) -> str:
+    """The first MOST_COPIES files, as `a, b`, and how many more there are."""
+    every = list(files)
+    more = [f"and {len(every) - MOST_COPIES:,} more"] if len(every) > MOST_COPIES else []
+    return ", ".join(every[:MOST_COPIES] + more)
+
+
 def compared(value: float, other: float) -> str:
     """How a value is to another, to the three places that are shown, as in "higher than"."""
     one, two = round(value, 3), round(other, 3)
@@ -167,6 +179,13 @@ def how_much_better(compare: Mapping[str, Any]) -> Markdown:
         f"{counted(len(compare['baselines']), 'simple baseline')}, which sees only {SEES[name]} "
         f"and is right for {percent(compare['baselines'][name]['accuracy'])}: {follows}."
     )
+
+
+def approximated(compare: Mapping[str, Any]) -> Markdown:
+    """How the baselines' kernels are approximated, in a sentence; nothing where they are exact."""
+    if "approximation" not in compare:
+        return Markdown()
+    return Markdown(baselines.in_words(compare["approximation"]))
 
 
 def all_radiographs(compare: Mapping[str, Any]) -> Markdown:
@@ -310,7 +329,8 @@ def environment(
     everywhere = (counted, difference, interval, listed, p_value, percent)
     made.filters |= {word.__name__: word for word in everywhere} | filters
     sentences = (
-        *(all_radiographs, changed, compared, confidence, contradicting, false_positives),
+        *(all_radiographs, approximated, changed, compared, confidence, contradicting),
+        false_positives,
         *(how_good, how_much_better, told_by, where_it_looks),
     )
     made.globals |= {sentence.__name__: sentence for sentence in sentences}
@@ -321,6 +341,7 @@ def environment(
         "headlines": HEADLINES.items(),
         "longest_list": LONGEST_LIST,
         "metrics": METRICS.items(),
+        "most_bca": scores.MOST_BCA,
         "no_device": Markdown(NO_DEVICE),
         "optimistic": Markdown(OPTIMISTIC),
         "sees": SEES,
@@ -366,11 +387,9 @@ def values(results: Mapping[str, Any], settings: Any) -> dict[str, Any]:
     leak_free, calibration = evaluate["leak_free"], evaluate["calibration"]
     before, after = calibration["before"], calibration["after"]
     copies = [group["files"] for group in audit["copy_groups"]]
-    copies_in_train = {
-        file: [other for other in group if other.startswith("train/")]
-        for group in copies
-        for file in group
-    }
+    leaked = [record["file"] for record in results["predictions"] if record["leaked"]]
+    group_of = {file: group for group in copies for file in group}
+    contradictions = [group for group in copies if len({file.split("/")[1] for file in group}) > 1]
     return {
         **results,
         **_on_records(results),
@@ -388,13 +407,12 @@ def values(results: Mapping[str, Any], settings: Any) -> dict[str, Any]:
             leak_free["classes"], key=lambda name: leak_free["classes"][name]["sensitivity"]
         ),
         "leaks": [
-            (record["file"], copies_in_train.get(record["file"], []))
-            for record in results["predictions"]
-            if record["leaked"]
+            (file, named(other for other in group_of.get(file, []) if other.startswith("train/")))
+            for file in leaked[:LONGEST_LIST]
         ],
-        "contradictions": [
-            group for group in copies if len({file.split("/")[1] for file in group}) > 1
-        ],
+        "more_leaks": len(leaked[LONGEST_LIST:]),
+        "contradictions": [named(group) for group in contradictions[:LONGEST_LIST]],
+        "more_contradictions": len(contradictions[LONGEST_LIST:]),
         "temperature": calibration["temperature"],
         "before": before,
         "after": after,

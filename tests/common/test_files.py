@@ -163,6 +163,30 @@ def test_json_comes_back(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_bytes().endswith(b"\n}\n")
 
 
+def test_scratch_is_gone_afterwards(tmp_path: Path) -> None:
+    place = tmp_path / "tmp/work"
+    place.mkdir(parents=True)
+    (place / "left by a killed run").touch()
+    with files.scratch(place) as path:
+        assert path == place
+        assert everything(tmp_path) == {"tmp"}
+        path.mkdir()
+        (path / "half").touch()
+    assert everything(tmp_path) == {"tmp"}
+
+
+def test_scratch_is_gone_after_a_failure_too(tmp_path: Path) -> None:
+    def work() -> None:
+        with files.scratch(tmp_path / "tmp/work") as path:
+            path.mkdir()
+            (path / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert everything(tmp_path) == {"tmp"}
+
+
 def test_json_has_no_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "a.json", [math.nan])

@@ -18,11 +18,9 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sheet(tmp_path: Path, groups: int, members: int, folder: str = "") -> Image.Image:
     grey = Image.new("L", (50, 40), 90)
-    rows = [
-        [(f"{folder}{row}-{place}.jpeg", grey) for place in range(members)] for row in range(groups)
-    ]
+    rows = [[f"{folder}{row}-{place}.jpeg" for place in range(members)] for row in range(groups)]
     target = tmp_path / "pictures" / f"{groups}-{members}.png"
-    contact_sheet.write(target, "Near copies", rows)
+    contact_sheet.write(target, "Near copies", rows, lambda _: grey)
     with Image.open(target) as image:
         assert image.format == "PNG"
         return image.copy()
@@ -98,10 +96,23 @@ def test_the_contact_sheet_is_bounded(tmp_path):
     assert thumbnails(sheet(tmp_path, 1, 9)) == 6
 
 
+@pytest.mark.usefixtures("_small")
+def test_only_the_pictures_that_are_drawn_are_asked_for(tmp_path):
+    asked = []
+
+    def picture_of(path):
+        asked.append(path)
+        return made.picture(1)
+
+    groups = [[f"{group}-{member}" for member in range(9)] for group in range(70)]
+    contact_sheet.write(tmp_path / "sheet.png", "Near copies", groups, picture_of)
+    assert asked == [f"{group}-{member}" for group in range(60) for member in range(6)]
+
+
 def test_the_contact_sheet_is_the_same_bytes_twice(tmp_path):
-    rows = [[("a.png", made.picture(1)), ("b.png", made.picture(1).convert("RGB"))]]
+    pictures = {"a.png": made.picture(1), "b.png": made.picture(1).convert("RGB")}
     first, second = tmp_path / "first.png", tmp_path / "second.png"
-    contact_sheet.write(first, "Near copies", rows)
-    contact_sheet.write(second, "Near copies", rows)
+    contact_sheet.write(first, "Near copies", [list(pictures)], pictures.__getitem__)
+    contact_sheet.write(second, "Near copies", [list(pictures)], pictures.__getitem__)
     assert first.read_bytes() == second.read_bytes()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["first.png", "second.png"]

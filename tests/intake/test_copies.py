@@ -268,6 +268,34 @@ def test_many_frames_of_one_picture_end_in_one_group_at_bounded_cost(monkeypatch
     assert len(compared) < 2 * len(frames)  # of 1770 candidates
 
 
+def crowd(seed: int, pictures: int) -> copies.Bits:
+    """Hashes of pictures that look alike: most windows of any two are near."""
+    random = np.random.default_rng(seed)
+    middle = random.integers(0, 2, (36, 256)).astype(bool)
+    bits = middle ^ (random.random((pictures, 36, 256)) < 0.06)
+    hashes: copies.Bits = np.packbits(bits, axis=2, bitorder="little").view("<u8")
+    return hashes.astype(np.uint64)
+
+
+@pytest.mark.parametrize("sets", [None, np.arange(60) % 2])
+def test_the_nearest_are_kept_whatever_is_dropped_on_the_way(sets, monkeypatch):
+    """The same candidates as where nothing is dropped but at the end."""
+    hashes = crowd(1, 60)
+    found = copies.candidates_among(hashes, sets)
+    monkeypatch.setattr(copies, "_CANDIDATES", 10**6)
+    every = copies.candidates_among(hashes, sets)
+    assert len(every.first) > len(found.first)
+    ends = np.column_stack(every[:2])
+    distance = np.bitwise_count(
+        hashes[ends[:, 0], every.windows[:, 0]] ^ hashes[ends[:, 1], every.windows[:, 1]]
+    ).sum(axis=1)
+    order = np.lexsort((ends[:, 1], ends[:, 0], distance))
+    rank = copies._rank(ends[order]).min(axis=1)
+    kept = order[np.argsort(rank, kind="stable")][: (rank < 8).sum()]
+    for one, other in zip(found, every, strict=True):
+        assert (one == other[kept]).all()
+
+
 @pytest.mark.parametrize(("count", "listed"), [(3, 3), (50, 50 * 49 // 2), (51, 50), (1000, 999)])
 def test_many_equal_files_are_joined_without_listing_every_pair(count, listed):
     same = copies.fingerprint(chest(12))

@@ -39,9 +39,9 @@ def prints_of(folder: Path, images: Sequence[Image.Image]) -> list[Prints]:
     paths = [folder / f"{number:02d}.png" for number in range(len(images))]
     for path, image in zip(paths, images, strict=True):
         image.save(path, compress_level=1)
-    readable, fingerprints, faults = matching.prints(paths, "test")
+    readable, fingerprints, faults = matching.prints(paths, "test", folder / "prints")
     assert (readable, faults) == (paths, [])
-    return fingerprints
+    return [fingerprints[number] for number in range(len(fingerprints))]
 
 
 def pairs(matches: Sequence[Match]) -> list[tuple[int, int]]:
@@ -171,7 +171,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_compared(tmp_path):
     text = tmp_path / "text.jpg"
     text.write_text("no image", "utf-8")
     missing = tmp_path / "miss\ning.png"
-    readable, fingerprints, faults = matching.prints([text, good, missing], "test")
+    file = tmp_path / "prints"
+    readable, fingerprints, faults = matching.prints([text, good, missing], "test", file)
     assert readable == [good]
     assert len(fingerprints) == 1
     assert faults == [

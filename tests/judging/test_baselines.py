@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.common import parallel
 from stages.judging import baselines
 from stages.learning.dataset import SIZE, Images
 from tests import made_processed
@@ -264,7 +266,8 @@ def test_the_settings_are_the_best_of_the_grid() -> None:
         for factor in (0.25, 1, 4)
     }
     assert len(set(grid.values())) > 3  # there is something to choose
-    chosen, predicted = baselines.support_vector_machine(values, labels, folds, values[:7])
+    split = np.arange(90), np.arange(7)
+    chosen, predicted = baselines.support_vector_machine(values, labels, split, folds)
     assert grid[chosen["C"], chosen["gamma"]] == max(grid.values())
     seen = (values - values.mean(axis=0)) / values.std(axis=0)
     machine = SVC(C=chosen["C"], gamma=chosen["gamma"]).fit(seen, labels)
@@ -273,15 +276,119 @@ def test_the_settings_are_the_best_of_the_grid() -> None:
 
 def test_without_folds_the_settings_are_the_middle_of_the_grid() -> None:
     values, labels = values_and_labels()
-    chosen, _ = baselines.support_vector_machine(values, labels, [], values)
+    chosen, _ = baselines.support_vector_machine(values, labels, (np.arange(90), np.arange(9)), [])
     assert chosen == {"C": 10, "gamma": 1 / 4}
 
 
 def test_values_that_never_differ_do_no_harm() -> None:
     labels = np.array([0, 1, 1, 0, 1, 1])
     folds = baselines.inner_folds(labels.astype(str).tolist(), list(range(6)))
-    _, predicted = baselines.support_vector_machine(np.ones((6, 3)), labels, folds, np.ones((2, 3)))
+    split = np.arange(6), np.arange(2)
+    _, predicted = baselines.support_vector_machine(np.ones((6, 3)), labels, split, folds)
     assert predicted.tolist() == [1, 1]
+
+
+# ------------------------------------------------------------------------- many training images
+
+
+def test_up_to_a_number_of_training_images_the_kernel_is_exact(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values, labels = values_and_labels()
+    split = np.arange(60), np.arange(60, 90)
+    exact, predicted = baselines.support_vector_machine(values, labels, split, [])
+    assert list(exact) == ["C", "gamma"]
+    monkeypatch.setattr(baselines, "MOST_EXACT", 60)
+    monkeypatch.setattr(baselines, "_AT_ONCE", 7)
+    same, again = baselines.support_vector_machine(values, labels, split, [])
+    assert same == exact
+    assert again.tolist() == predicted.tolist()
+    monkeypatch.setattr(baselines, "MOST_EXACT", 59)
+    monkeypatch.setattr(baselines, "COMPONENTS", 50)
+    approximated, others = baselines.support_vector_machine(values, labels, split, [])
+    assert approximated == exact | {"components": 50, "trained_on": 60}
+    assert others.shape == predicted.shape
+    assert (others == labels[60:]).mean() > (predicted == labels[60:]).mean() - 0.15
+    assert len(set(others.tolist())) == 2
+
+
+def test_a_large_set_is_trained_on_a_stratified_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.array([0] * 60 + [1] * 30 + [2] * 10)
+    assert baselines.sample(labels).tolist() == list(range(100))
+    monkeypatch.setattr(baselines, "MOST_TRAINED", 40)
+    drawn = baselines.sample(labels)
+    assert np.bincount(labels[drawn]).tolist() == [24, 12, 4]
+    assert drawn.tolist() == sorted(set(drawn.tolist())) == baselines.sample(labels).tolist()
+    monkeypatch.setattr(baselines, "MOST_EXACT", 50)
+    assert baselines.approximation(50) == {}
+    assert baselines.approximation(51) == {"components": baselines.COMPONENTS, "trained_on": 40}
+    seen: list[list[int]] = []
+
+    def first_40(these: np.ndarray) -> np.ndarray:
+        seen.append(these.tolist())
+        return np.arange(40)
+
+    monkeypatch.setattr(baselines, "sample", first_40)
+    monkeypatch.setattr(baselines, "COMPONENTS", 20)
+    values = np.random.default_rng(0).random((100, 4))
+    settings, _ = baselines.support_vector_machine(
+        values, labels, (np.arange(99, 39, -1), np.arange(3)), []
+    )
+    assert seen == [labels[:39:-1].tolist()]
+    assert settings["trained_on"] == 40
+
+
+class Slices:
+    """Pixels that are given in slices alone, as those that stay on the disk are."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels, self.most = pixels, 0
+
+    def __getitem__(self, here: slice) -> np.ndarray:
+        given = self.pixels[here]
+        self.most = max(self.most, len(given))
+        return given
+
+
+def test_pixels_are_taken_in_slices_and_the_values_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = made_processed.images_of(made_processed.many({"train": 4}, noise))
+    expected = baselines.features(images, audit_of(images))
+    assert list(expected) == MACHINES
+    assert {values.dtype for values in expected.values()} == {np.dtype(np.float64)}
+    monkeypatch.setattr(baselines, "_AT_ONCE", 5)
+    pixels: Any = Slices(images.pixels)
+    found = baselines.features(replace(images, pixels=pixels), audit_of(images))
+    assert pixels.most == 5
+    assert list(found) == list(expected)
+    assert all((found[name] == expected[name]).all() for name in expected)
+    monkeypatch.setattr(baselines, "MOST_EXACT", 11)
+    halved = baselines.features(images, audit_of(images))
+    assert {values.dtype for values in halved.values()} == {np.dtype(np.float32)}
+    assert all((halved[name] == expected[name].astype(np.float32)).all() for name in expected)
+
+
+def test_how_many_machines_there_are_at_once_is_bounded_where_each_takes_much_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = made_processed.images_of(made_processed.many({"train": 8}, noise))
+    split = np.arange(12), np.arange(12, 24)
+    threads: list[int | None] = []
+    each = parallel.each
+
+    def spy(function: Any, items: Any, label: str, count: int | None, unit: str) -> Any:
+        threads.append(count)
+        return each(function, items, label, count, unit)
+
+    monkeypatch.setattr(parallel, "each", spy)
+    monkeypatch.setattr(parallel, "available_cores", lambda: 8)
+    monkeypatch.setattr(baselines, "INNER_FOLDS", ())
+    baselines.judge(images, audit_of(images), [split])
+    monkeypatch.setattr(baselines, "MOST_EXACT", 11)
+    monkeypatch.setattr(baselines, "COMPONENTS", 5)
+    baselines.judge(images, audit_of(images), [split])
+    assert threads == [None, 2]
 
 
 # ---------------------------------------------------------------------------- the judged stay apart

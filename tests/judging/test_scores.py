@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest, bootstrap, t
 from sklearn import metrics
 
 from stages.judging import scores
@@ -286,6 +286,22 @@ def test_the_bootstrap_of_what_can_not_be_drawn_is_the_mean(
     low, high = scores.mean_interval(np.array(values), np.array(groups), 50, 0)
     assert low == pytest.approx(0.3)
     assert high == pytest.approx(0.3)
+
+
+def test_with_very_many_groups_the_bootstrap_is_one_of_percentiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values, groups = np.random.default_rng(0).exponential(size=90), np.arange(90)
+    corrected = scores.mean_interval(values, groups, 200, 0)
+    monkeypatch.setattr(scores, "MOST_BCA", 90)
+    assert scores.mean_interval(values, groups, 200, 0) == corrected
+    monkeypatch.setattr(scores, "MOST_BCA", 89)
+    percentiles = scores.mean_interval(values, groups, 200, 0)
+    assert percentiles != corrected
+    drawn = bootstrap(
+        (values,), np.mean, n_resamples=200, batch=100, method="percentile", rng=0
+    ).confidence_interval
+    assert percentiles == pytest.approx([drawn.low, drawn.high])
 
 
 def test_the_same_seed_gives_the_same_intervals_and_another_seed_others() -> None:

@@ -175,6 +175,7 @@ EDITS = {
     "stages/intake/matching.py": ["audit", "preprocess", "external"],
     "stages/intake/records.py": ["audit", "preprocess", "external"],
     "stages/intake/settings.py": ["audit", "preprocess", "external"],
+    "stages/intake/stored.py": ["audit", "preprocess", "external"],
     "stages/preprocess.py": ["preprocess"],
     "stages/learning/classifier.py": ["preprocess", *TRAIN, *JUDGE, "report"],
     "stages/learning/dataset.py": ["preprocess", *TRAIN, *JUDGE, "report"],

@@ -517,6 +517,53 @@ def test_leaks_and_contradictions_are_listed_with_their_copies() -> None:
     assert unreadable[1:] == [["train/a|b/3.png", "it is empty (0 bytes)"]]
 
 
+def test_it_stays_short_however_large_the_set_is() -> None:
+    results = metrics_files.make()
+    few = len(card.write(results, PARAMS))
+    files = [f"{split}/Covid/{n}.png" for n in range(4000) for split in ("test", "train")]
+    leaked = {"actual": "Covid", "predicted": "Covid", "leaked": True}
+    results["predictions"] += [{"file": file, **leaked} for file in files[::2]]
+    results["audit"]["copy_groups"] = [
+        {"radiograph": 0, "kinds": ["near"], "files": files[:2000]},
+        *(
+            {"radiograph": n, "kinds": ["near"], "files": [f"train/{name}/{n}" for name in "ab"]}
+            for n in range(1, 900)
+        ),
+    ]
+    results["audit"]["unreadable"] = 500
+    results["audit"]["unreadable_files"] = [
+        {"file": f"train/a/{n}", "reason": "cut"} for n in files
+    ]
+    text = card.write(results, PARAMS)
+    assert len(text) < few + 20_000
+    tables = rendered_tables(text)
+    for heading, left, place in (
+        ("leaked test image", 4001 - 30, "`data/audit.csv`"),
+        ("files of one radiograph", 899 - 30, "`metrics/details/audit.json`"),
+        ("unreadable file", 470, "`metrics/details/audit.json`"),
+    ):
+        [rows] = [rows for rows in tables if rows[0][0] == heading]
+        assert len(rows) == 31
+        assert f"And {left:,} more, in {place}." in text
+    [leaks] = [rows for rows in tables if rows[0][0] == "leaked test image"]
+    assert leaks[2][1].startswith("train/Covid/0.png, train/Covid/1.png, ")
+    assert leaks[2][1].endswith(", train/Covid/5.png, and 994 more")
+
+
+def test_what_is_done_otherwise_with_large_sets_is_told_there_alone() -> None:
+    results = metrics_files.make()
+    results["audit"]["groups"] = 5000
+    text = card.write(results, PARAMS)
+    assert "percentiles where BCa is undefined)." in text
+    assert "approximated" not in text
+    results["audit"]["groups"] = 5001
+    results["compare"]["approximation"] = {"components": 1000, "trained_on": 20_000}
+    text = card.write(results, PARAMS)
+    assert "where BCa is undefined or there are more than 5,000 groups)." in text
+    assert "With more than 5,000 images to train on, a support vector machine is a least" in text
+    assert "(1,000 components), and is trained on a stratified sample of at most 20,000." in text
+
+
 def test_leaks_are_told_by_class_and_at_equal_class_weights() -> None:
     results = metrics_files.make()
     evaluate = results["evaluate"]

@@ -263,6 +263,14 @@ def test_every_error_is_shown_in_its_order_with_its_heat_map() -> None:
 
 
 @pytest.mark.usefixtures("_plain")
+def test_errors_beyond_those_shown_are_counted() -> None:
+    results = many(errors=61, groups=1, sources=1, classes=2)
+    root = tree(page.write(results, PARAMS))
+    assert "The first 60 are shown; 1 more are in metrics/pictures/errors/." in root.text
+    assert "approximated" not in root.text
+
+
+@pytest.mark.usefixtures("_plain")
 def test_without_errors_and_copies_this_is_said() -> None:
     results = metrics_files.make()
     results["errors"]["errors"] = results["audit"]["copy_groups"] = []
@@ -332,12 +340,19 @@ def many(errors: int, groups: int, sources: int, classes: int) -> dict[str, Any]
 @pytest.mark.usefixtures("_plain")
 def test_it_stays_small_however_large_the_set_is() -> None:
     results = many(errors=5000, groups=400, sources=900, classes=60)
+    for record in results["errors"]["errors"][200:]:
+        del record["image"], record["map"]
+    results["compare"]["approximation"] = {"components": 1000, "trained_on": 20_000}
     text = page.write(results, PARAMS)
     print(f"\n{len(text) / 1e6:.1f} MB")
     assert len(text) < 4e6
     root = tree(text)
     assert "5,000 test images of 66" in root.text
-    assert "The first 60 are shown; 4,940 more are in metrics/pictures/errors/." in root.text
+    assert (
+        "The first 60 are shown; 140 more are in metrics/pictures/errors/, and "
+        "metrics/details/errors.json names all."
+    ) in root.text
+    assert "kernel approximated by Nystroem's method (1,000 components)" in root.text
     assert "The first 30 are shown; metrics/details/audit.json names all files." in root.text
     assert "With 60 classes, the table has too many cells to be read" in root.text
     assert len(tables(root)["Class by source"]) == 1 + words.LONGEST_LIST + 1
