@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 python := .venv/bin/python
 pip := $(python) -m pip install --disable-pip-version-check --require-hashes
 .DEFAULT_GOAL := help
-.PHONY: help repro setup look serve test test-fast lint format bench verify torture mutate audit-deps lock
+.PHONY: help repro setup look serve test test-fast lint format bench bench-scale verify torture mutate audit-deps lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; \
@@ -55,6 +55,9 @@ format: .venv/installed-dev ## repair what can be repaired of the style
 
 bench: .venv/installed-dev ## speed and memory, as ratios measured side by side
 	$(python) -m benchmarks
+
+bench-scale: .venv/installed-dev ## time and memory of every stage at 300, 3,000 and 30,000 images
+	$(python) -m benchmarks.scale --chart docs/pictures/scale.png
 
 verify: .venv/installed ## run the pipeline twice in unlike surroundings and compare every byte
 	$(python) -m benchmarks.verify

@@ -5,6 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,13 @@ PARTS = (
     "requirements.txt",
     "stages",
 )
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
 
 
 def run(*command: str, folder: Path) -> str:
@@ -43,6 +53,26 @@ def run(*command: str, folder: Path) -> str:
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def measured(*command: str, folder: Path) -> tuple[float, int]:
+    """The seconds, and the most memory, in bytes, that a command takes; ends where it fails."""
+    with tempfile.TemporaryFile() as output:
+        begun = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(PROJECT)},
+            stdout=output,
+            stderr=output,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        taken = time.perf_counter() - begun
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            sys.exit(f"{' '.join(command)} failed:\n{output.read().decode()}")
+    return taken, usage.ru_maxrss * 1024
 
 
 def record(*arguments: str, folder: Path) -> Any:
@@ -94,5 +124,6 @@ def project(
     set_params(folder, values)
     run("git", "init", "--quiet", ".", folder=folder)
     run("dvc", "init", "--quiet", folder=folder)
+    shutil.copyfile(PROJECT / ".dvc/config", folder / ".dvc/config")
     shutil.copytree(PROJECT / ".dvc/plots", folder / ".dvc/plots", dirs_exist_ok=True)
     return folder

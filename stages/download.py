@@ -4,7 +4,8 @@ In:  nothing (download.source: phantom), the one zip or folder in data/archive/ 
      Kaggle data set and data/kaggle-manifest.csv, which lists its files (kaggle)
 Out: data/raw/{train,test}/<class>/*, the images as they came
      data/raw/records.csv, what is known about them, if it came beside train/ and test/
-     data/raw/provenance.json, where they came from: source, data, licence, files
+     data/raw/provenance.json, where they came from: source, data, licence, files; and the
+     SHA-256 over all files, so that who depends on this file depends on all of them
 """
 
 import os
@@ -47,7 +48,7 @@ def from_archive(settings: Download, raw: Path) -> tuple[str, str]:
     with archive.opened(source, settings) as contents:
         places = layout.arrange(contents.names, str(source))
         contents.unpack(places, raw)
-    return archive.described(source, raw, places.values()), "unknown"
+    return archive.described(source, raw), "unknown"
 
 
 def unpack_verified(
@@ -118,7 +119,13 @@ def main() -> None:
         data, licence = SOURCES[settings.source](settings, raw)
         count = len(list(raw.glob("*/*/*")))
         records = f" and {layout.RECORDS}" if (raw / layout.RECORDS).exists() else ""
-        provenance = {"source": settings.source, "data": data, "licence": licence, "files": count}
+        provenance = {
+            "source": settings.source,
+            "data": data,
+            "licence": licence,
+            "files": count,
+            "sha256": files.sha256_of_folder(raw),
+        }
         files.write_json(raw / "provenance.json", provenance)
     print(f"download: {count} files{records} in {RAW}: {data}")
 

@@ -97,7 +97,7 @@ def fetch(
             folders = {place.split("/")[0] for place in places.values()}
             shows = classes_of(folders, mapping, classes, str(source))
             contents.unpack(places, SCRATCH)
-        return archive.described(source, SCRATCH, places.values()), shows
+        return archive.described(source, SCRATCH), shows
     if not phantoms:
         return None
     from stages.sources import phantom

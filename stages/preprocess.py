@@ -2,7 +2,8 @@
 
 Reads `data/raw` and `data/audit.csv`. Writes to `data/processed`: the images as
 `{train,validation,test}/<class>/*.png`, `index.csv` (one row per image and use: file, path, use,
-class and more, see `dataset.INDEX_COLUMNS`) and `provenance.json`, as it came with `data/raw`.
+class and more, see `dataset.INDEX_COLUMNS`) and `provenance.json`, as it came with `data/raw` but
+for the SHA-256 over all files, which here is that of these.
 
 Under `holdout`, a grouped and stratified share of train/ becomes the validation images and test/
 is left alone. Under `original`, all of train/ is trained on and the test images are the
@@ -120,7 +121,8 @@ def main() -> None:
         targets = {entry["file"]: entry["path"] for entry in index}
         write_images([(RAW / source, partial / target) for target, source in targets.items()])
         files.write_csv(partial / "index.csv", INDEX_COLUMNS, index)
-        files.write_json(partial / "provenance.json", provenance)
+        sha256 = files.sha256_of_folder(partial)
+        files.write_json(partial / "provenance.json", provenance | {"sha256": sha256})
     uses = [entry["use"] for entry in index]
     counts = ", ".join(f"{uses.count(use)} {use}" for use in ("train", "validation", "test"))
     print(f"{len(targets)} images written; protocol {settings.validation}: {counts}")

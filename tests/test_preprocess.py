@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages import preprocess
+from stages.common import files
 from stages.common.errors import InputError
 from stages.intake import decode
 from stages.learning import dataset
@@ -103,7 +104,10 @@ def test_holdout(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "provenance.json",
         *(row["file"] for row in rows),
     }
-    assert dataset.provenance() == json.loads((raw / "provenance.json").read_text())
+    origin = json.loads((raw / "provenance.json").read_text())
+    (dataset.PROCESSED / "provenance.json").rename(raw / "processed.json")
+    content = json.loads((raw / "processed.json").read_text())
+    assert content == origin | {"sha256": files.sha256_of_folder(dataset.PROCESSED)}
     out = capsys.readouterr().out
     assert out == "27 images written; protocol holdout: 14 train, 4 validation, 9 test\n"
 

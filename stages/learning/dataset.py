@@ -144,6 +144,8 @@ class Images:
 def provenance() -> dict[str, Any]:
     """Where the images come from: `source`, `data` (a line for people), `licence`, `files`.
 
+    And `sha256`, over all that `preprocess` wrote.
+
     Raises:
         InputError: the file is missing or damaged.
     """

@@ -24,6 +24,20 @@ def test_sha256(tmp_path: Path) -> None:
     assert files.sha256_of(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
 
 
+def test_sha256_of_a_folder_tells_names_and_contents(tmp_path: Path) -> None:
+    names = ["b/2", "b-/1", "a"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    lines = [f"{hashlib.sha256(name.encode()).hexdigest()}  {name}\n" for name in sorted(names)]
+    whole = files.sha256_of_folder(tmp_path)
+    assert whole == hashlib.sha256("".join(lines).encode()).hexdigest()
+    (tmp_path / "a").rename(tmp_path / "c")
+    renamed = files.sha256_of_folder(tmp_path)
+    (tmp_path / "c").write_bytes(b"other")
+    assert len({whole, renamed, files.sha256_of_folder(tmp_path)}) == 3
+
+
 def test_a_file_appears_whole(tmp_path: Path) -> None:
     target = tmp_path / "new folder" / "a.txt"
     with files.atomic_write(target) as partial:

@@ -1,0 +1,218 @@
+"""How time and memory of every stage grow with the number of images.
+
+usage: python -m benchmarks.scale [--images N ...] [--chart PNG]
+
+By default 300, 3,000 and 30,000 images of 320 x 300 pixels, which takes about two hours on two idle
+cores; 300 are the fewest. They are made, each another mixture of a phantom and of smooth random
+fields, and put as a folder into data/archive/ of a scratch project. Its stages are then run one
+after the other, with two epochs a training, and at last DVC with nothing to do. Prints a table in
+Markdown. From the last size but one to the last no stage's time may grow faster than n^1.1, and no
+stage's memory, less what the table of the images takes, to more than 1.5 times; else the exit
+status is 1.
+"""
+
+import argparse
+import csv
+import io
+import math
+import sys
+import tempfile
+import tracemalloc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from benchmarks.scratch import measured, project
+from stages.common import parallel
+from stages.judging import drawing
+from stages.sources import phantom
+
+SIZES = (300, 3_000, 30_000)
+SETTINGS = {
+    "train.epochs": 2,
+    "train.patience": 2,
+    "crossvalidate.folds": 2,
+    "download.source": "archive",
+    "download.max_files": 1_000_000,
+}
+COMMANDS = {
+    **{
+        name: ("-m", f"stages.{name}")
+        for name in (
+            *("download", "audit", "preprocess", "train", "crossvalidate", "baselines"),
+            *("evaluate", "external", "compare", "report"),
+        )
+    },
+    "dvc commit": ("-m", "dvc", "commit", "--force", "--quiet"),
+    "dvc repro, nothing to do": ("-m", "dvc", "repro", "--quiet"),
+}
+FASTEST_GROWTH = 1.1
+MOST_MEMORY = 1.5
+_WIDTH, _HEIGHT = 320, 300
+_CELLS = ((5, 5), (20, 19), (64, 60))  # of the random fields, so that no two are near copies
+_BASES = 0.1  # the share of the phantoms that are drawn
+
+
+class Cost(NamedTuple):
+    """What a command took, and, in bytes, what the table of the images takes in memory."""
+
+    seconds: float
+    memory: int
+    table: int
+
+
+def bases() -> dict[str, list[np.ndarray]]:
+    """By class some phantoms, float32, (300, 320)."""
+    drawn: dict[str, list[np.ndarray]] = {}
+    for planned in tqdm(phantom.plan(0, _BASES), "phantoms", unit="image", disable=None):
+        with Image.open(io.BytesIO(phantom.render(planned))) as image:
+            small = np.asarray(image.convert("L").resize((_WIDTH, _HEIGHT)), np.float32)
+        drawn.setdefault(planned.path.split("/")[1], []).append(small)
+    return drawn
+
+
+def picture(base: np.ndarray, number: int) -> Image.Image:
+    """The picture of that number, grey: a third `base`, two thirds random fields."""
+    random = np.random.default_rng(number)
+    fields = np.zeros_like(base)
+    for cells in _CELLS:
+        field = Image.fromarray(random.normal(0, 1, cells[::-1]).astype(np.float32))
+        fields += np.asarray(field.resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC))
+    mixed = base / 3 + (128 + 45 * fields) * 2 / 3
+    return Image.fromarray(np.uint8(np.clip(mixed, 0, 255)))
+
+
+def make(folder: Path, images: int, drawn: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Writes images as {train,test}/<class>/*.jpeg, one of five to test/."""
+    names = sorted(drawn)
+    for split in ("train", "test"):
+        for name in names:
+            (folder / split / name).mkdir(parents=True)
+
+    def write(number: int) -> None:
+        turn, which = divmod(number, len(names))
+        some = drawn[names[which]]
+        split = "train" if turn % 5 else "test"
+        target = folder / split / names[which] / f"{number:06d}.jpeg"
+        picture(some[turn % len(some)], number).save(target, quality=85)
+
+    parallel.each(write, range(images), "making images")
+
+
+def table_memory(path: Path) -> int:
+    """The bytes that the rows of a CSV file take in memory."""
+    tracemalloc.start()
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    del rows  # held until it was measured
+    return taken
+
+
+def costs(images: int, drawn: Mapping[str, Sequence[np.ndarray]]) -> dict[str, Cost]:
+    """What each of COMMANDS takes for so many images."""
+    with tempfile.TemporaryDirectory() as scratch:
+        here = project(Path(scratch), None, SETTINGS)
+        make(here / "data/archive/made", images, drawn)
+        taken = {
+            name: measured(sys.executable, *command, folder=here)
+            for name, command in tqdm(COMMANDS.items(), f"{images:,} images", disable=None)
+        }
+        table = table_memory(here / "data/audit.csv")
+    return {name: Cost(*both, table) for name, both in taken.items()}
+
+
+def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
+    """The k with which values grow as n^k from the last size but one to the last."""
+    return math.log(values[-1] / values[-2]) / math.log(sizes[-1] / sizes[-2])
+
+
+def memory_growth(before: Cost, after: Cost) -> float:
+    """The ratio of the memory of the two, each without the table of the images."""
+    return (after.memory - after.table) / (before.memory - before.table)
+
+
+def table(sizes: Sequence[int], found: Mapping[str, Sequence[Cost]]) -> str:
+    """A table in Markdown: by command milliseconds per image, memory, and how both grow."""
+    heads = [
+        "stage",
+        *(f"ms per image, {size:,}" for size in sizes),
+        *(f"MB, {size:,}" for size in sizes),
+        *(("time grows as", "memory grows to") if len(sizes) > 1 else ()),
+    ]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, by_size in found.items():
+        cells = [f"`{name}`"]
+        cells += [
+            f"{1000 * cost.seconds / size:.2f}" for size, cost in zip(sizes, by_size, strict=True)
+        ]
+        cells += [f"{cost.memory / 1e6:,.0f}" for cost in by_size]
+        if len(sizes) > 1:
+            cells.append(f"n^{exponent(sizes, [cost.seconds for cost in by_size]):.2f}")
+            cells.append(f"{memory_growth(*by_size[-2:]):.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def missed(sizes: Sequence[int], found: Mapping[str, Sequence[Cost]]) -> list[str]:
+    """A line for each command whose time or memory grows faster than it may."""
+    lines = []
+    for name, by_size in found.items():
+        time_grows = exponent(sizes, [cost.seconds for cost in by_size])
+        memory_grows = memory_growth(*by_size[-2:])
+        if time_grows > FASTEST_GROWTH:
+            lines.append(f"{name}: time grows as n^{time_grows:.2f}, at most n^{FASTEST_GROWTH}")
+        if memory_grows > MOST_MEMORY:
+            lines.append(f"{name}: memory grows to {memory_grows:.2f}, at most {MOST_MEMORY}")
+    return lines
+
+
+def draw(sizes: Sequence[int], found: Mapping[str, Sequence[Cost]], target: Path) -> None:
+    """Draws seconds and memory over the number of images, both axes logarithmic, as a PNG."""
+    with drawing.drawing(target, (11, 5)) as figure:
+        left, right = figure.subplots(1, 2)
+        for axes, title, values in (
+            (left, "seconds", [[cost.seconds for cost in each] for each in found.values()]),
+            (right, "peak memory, MB", [[c.memory / 1e6 for c in each] for each in found.values()]),
+        ):
+            for name, line, mark in zip(found, values, "os^vDPX*<>hp", strict=False):
+                axes.loglog(sizes, line, marker=mark, label=name)
+            axes.set(xlabel="images", ylabel=title, xticks=sizes)
+            axes.set_xticklabels([f"{size:,}" for size in sizes])
+            axes.minorticks_off()
+            axes.grid(alpha=0.3)
+        first = [line[0] for line in ([cost.seconds for cost in each] for each in found.values())]
+        steep = [max(first) * size / sizes[0] for size in sizes]
+        left.loglog(sizes, steep, "k:", label="as the images")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside right upper")
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scale",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--images", type=int, nargs="+", default=SIZES, metavar="N")
+    parser.add_argument("--chart", type=Path, metavar="PNG")
+    chosen = parser.parse_args()
+    sizes = sorted(chosen.images)
+    drawn = bases()
+    measurements = [costs(size, drawn) for size in sizes]
+    found = {name: [each[name] for each in measurements] for name in COMMANDS}
+    print(table(sizes, found))
+    if chosen.chart:
+        draw(sizes, found, chosen.chart)
+    faults = missed(sizes, found) if len(sizes) > 1 else []
+    print("\n".join(faults))
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()
