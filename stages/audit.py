@@ -245,7 +245,7 @@ def main() -> None:
     paths = sorted(path for path in RAW.glob("*/*/*") if path.name not in _FILE_MANAGERS)
     names = [path.relative_to(RAW).as_posix() for path in paths]
     table = records.find(settings.records, RAW, names)
-    examined = parallel.each(examine, paths, "audit")
+    examined = parallel.each(examine, paths, "audit", anywhere=True)
     unreadable = check_readable(examined, settings.unreadable)
     readable = [file for file in examined if file.fingerprint]
     rows = [file.row for file in readable]

@@ -116,8 +116,8 @@ def without_copies(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[
         Those to be judged; the copies of images in train/; a message for each that can't be read.
     """
     trained_on = sorted(RAW.glob("train/*/*"))
-    _, known, _ = matching.prints(trained_on, "training images")
-    readable, prints, faults = matching.prints(paths, "external images")
+    _, known, _ = matching.prints(trained_on, "training images", anywhere=True)
+    readable, prints, faults = matching.prints(paths, "external images", anywhere=True)
     copied = {match.theirs for match in matching.matches(known, prints)}
     judged = [path for number, path in enumerate(readable) if number not in copied]
     names = [fault.removeprefix(f"{SCRATCH}/") for fault in faults]

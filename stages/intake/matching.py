@@ -57,17 +57,20 @@ def _prints(path: Path) -> Prints | str:
     return whole, inner
 
 
-def prints(paths: Sequence[Path], label: str) -> tuple[list[Path], list[Prints], list[str]]:
+def prints(
+    paths: Sequence[Path], label: str, anywhere: bool = False
+) -> tuple[list[Path], list[Prints], list[str]]:
     """Makes the fingerprints that `matches` compares.
 
     Args:
         paths: The image files.
         label: Stands before the progress bar.
+        anywhere: The files are in the project's folder, see `parallel.ahead`.
 
     Returns:
         The paths that could be read, their fingerprints, and a message for each of the others.
     """
-    results = parallel.each(_prints, paths, label)
+    results = parallel.each(_prints, paths, label, anywhere=anywhere)
     readable = [
         path for path, made in zip(paths, results, strict=True) if not isinstance(made, str)
     ]
