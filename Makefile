@@ -75,7 +75,7 @@ lock: .venv/installed-dev ## pin anew what pyproject.toml allows (network)
 	$(python) -m uv pip compile --universal --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --python-version 3.11 --upgrade pyproject.toml -o requirements.txt
 	$(python) -m uv pip compile --universal --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --python-version 3.11 --extra dev -c requirements.txt \
+	  --no-emit-find-links --no-header --python-version 3.11 --all-extras -c requirements.txt \
 	  --upgrade pyproject.toml -o requirements-dev.txt
 
 .venv/bin/python:

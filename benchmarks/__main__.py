@@ -35,7 +35,7 @@ from benchmarks.scratch import (
     seconds,
     set_params,
 )
-from benchmarks.stream import enlarge
+from benchmarks.stream import multiply
 from stages.common import parallel
 
 EPOCHS = 30
@@ -242,7 +242,7 @@ def stream(here: Path, _: Path | None) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(dir=here) as scratch:
         few, many = (Path(scratch) / str(count) for count in (2_000, 20_000))
         for folder in (few, many):
-            enlarge(here, folder, int(folder.name))
+            multiply(here, folder, int(folder.name))
         for name, arguments in stages.items():
             least, most = (
                 measured(sys.executable, "-m", *arguments, folder=folder)[1]

@@ -1,6 +1,6 @@
 """Training on images that are not kept in memory: how much memory it takes, and how long.
 
-usage: python -m benchmarks.stream fold | epoch, in a folder that `enlarge` has made
+usage: python -m benchmarks.stream fold | epoch, in a folder that `multiply` has made
 
 `fold` trains and judges one fold of the cross-validation. `epoch` prints a JSON record: `memory`
 and `disk`, the seconds of one epoch with the decoded images in memory and on disk (the least of
@@ -32,7 +32,7 @@ SETTINGS = {
 SHORT, LONG, ROUNDS = 1, 3, 3
 
 
-def enlarge(source: Path, target: Path, count: int) -> None:
+def multiply(source: Path, target: Path, count: int) -> None:
     """Makes a project of so many preprocessed images, hard links to those of another project.
 
     Two thirds of them are for training, a sixth each for early stopping and for testing; each

@@ -259,7 +259,8 @@ def audit(prints: Path) -> None:
     names = [path.relative_to(RAW).as_posix() for path in paths]
     table = records.find(settings.records, RAW, names)
     prints.touch()
-    examined = parallel.each(partial(examine, prints), list(enumerate(paths)), "audit")
+    numbered = list(enumerate(paths))
+    examined = parallel.each(partial(examine, prints), numbered, "audit", anywhere=True)
     unreadable = check_readable(examined, settings.unreadable)
     places = [number for number, file in enumerate(examined) if not file.unreadable]
     readable = [examined[number] for number in places]

@@ -12,13 +12,14 @@ A finished fold is kept in `.dvc/tmp/folds/` under the hash of all that it depen
 seed, or a run after a kill, trains only the folds that are missing.
 """
 
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages.common import files, params, stage
+from stages.common import files, parallel, params, stage
 from stages.learning import dataset, network, splits
 from stages.learning.settings import Crossvalidate, Machine, Preprocess, Train
 
@@ -75,6 +76,7 @@ def run_fold(
         "epochs": len(history),
         "kept_epoch": kept,
         "trained_on": len(train),
+        "computed_by": network.computed_by(training),
         "predictions": dataset.prediction_records(judged, probabilities),
     }
 
@@ -90,34 +92,49 @@ def inputs_hash() -> str:
     return digest.hexdigest()
 
 
+@functools.lru_cache(maxsize=1)
+def _images(inputs: str, protocol: str) -> dataset.Images:
+    """All images of train/. `inputs`, which has their hash in it, tells them from earlier ones."""
+    del inputs
+    uses = ["train", "validation"] if protocol == "holdout" else ["train"]
+    return dataset.load(uses).unpacked(params.load(Machine).memory_gigabytes)
+
+
+def kept_or_trained(task: tuple[str, int, int, Preprocess, Train]) -> tuple[str, dict[str, Any]]:
+    """How a fold's record came about, and the record, which is kept as soon as it is there.
+
+    Args:
+        task: What `inputs_hash` gives; the fold, from 1; how many; the protocol and its share; the
+            recipe, whose seed deals the folds, too.
+    """
+    inputs, fold, folds, split, training = task
+    split_by = f"{split.validation} {split.validation_share} {fold} of {folds}"
+    recipe = f"{inputs} {training!r} {split_by}"
+    kept = KEPT / f"{hashlib.sha256(recipe.encode()).hexdigest()}.json"
+    how = "kept from an earlier run" if kept.exists() else "trained"
+    if not kept.exists():
+        images = _images(inputs, split.validation)
+        network.start(training.threads, training.device)
+        files.write_json(kept, run_fold(images, folds, split.validation_share, training, fold))
+    return how, files.read_json(kept, "crossvalidate")
+
+
 def main() -> None:
     """Runs the stage."""
     settings, split = params.load(Crossvalidate), params.load(Preprocess)
-    training = params.load(Train)
-    uses = ["train", "validation"] if split.validation == "holdout" else ["train"]
-    images = dataset.load(uses).unpacked(params.load(Machine).memory_gigabytes)
-    inputs = inputs_hash()
-    network.start(training.threads, training.device)
+    training, inputs = params.load(Train), inputs_hash()
+    tasks = [
+        (inputs, fold, settings.folds, split, training.model_copy(update={"seed": seed}))
+        for seed in settings.seeds
+        for fold in range(1, settings.folds + 1)
+    ]
     records = []
-    for seed in settings.seeds:
-        seeded = training.model_copy(update={"seed": seed})
-        for fold in range(1, settings.folds + 1):
-            split_by = f"{split.validation} {split.validation_share} {fold} of {settings.folds}"
-            recipe = f"{inputs} {seeded!r} {split_by}"
-            kept = KEPT / f"{hashlib.sha256(recipe.encode()).hexdigest()}.json"
-            how = "kept from an earlier run" if kept.exists() else "trained"
-            if not kept.exists():
-                files.write_json(
-                    kept, run_fold(images, settings.folds, split.validation_share, seeded, fold)
-                )
-            record = files.read_json(kept, "crossvalidate")
-            print(f"seed {seed} fold {fold}: {how}, {record['epochs']} epochs", flush=True)
-            records.append(record)
+    for how, record in parallel.ahead(kept_or_trained, tasks, threads=0, anywhere=True):
+        seed, fold, epochs = record["seed"], record["fold"], record["epochs"]
+        print(f"seed {seed} fold {fold}: {how}, {epochs} epochs", flush=True)
+        records.append(record)
     provenance = {"data": dataset.provenance()["data"], "protocol": split.validation}
-    computed_by = network.computed_by(training)
-    files.write_json(
-        DETAILS, {"provenance": provenance, "computed_by": computed_by, "folds": records}
-    )
+    files.write_json(DETAILS, {"provenance": provenance, "folds": records})
 
 
 if __name__ == "__main__":

@@ -119,8 +119,10 @@ def without_copies(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[
     """
     trained_on = sorted(RAW.glob("train/*/*"))
     with files.scratch(PRINTS) as folder:
-        _, known, _ = matching.prints(trained_on, "training images", folder / "ours")
-        readable, prints, faults = matching.prints(paths, "external images", folder / "theirs")
+        _, known, _ = matching.prints(trained_on, "training images", folder / "ours", anywhere=True)
+        readable, prints, faults = matching.prints(
+            paths, "external images", folder / "theirs", anywhere=True
+        )
         copied = {match.theirs for match in matching.matches(known, prints)}
     judged = [path for number, path in enumerate(readable) if number not in copied]
     names = [fault.removeprefix(f"{SCRATCH}/") for fault in faults]

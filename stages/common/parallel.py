@@ -1,4 +1,4 @@
-"""Work on many files at once, in threads, with a progress bar."""
+"""Work on many files at once, in threads or on a Dask cluster, with a progress bar."""
 
 import itertools
 import os
@@ -23,7 +23,10 @@ def available_cores() -> int:
 
 
 def ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int | None = None,
+    anywhere: bool = False,
 ) -> Iterator[Result]:
     """Calls `function` on every item, a bounded number of items before its result is asked for.
 
@@ -32,11 +35,27 @@ def ahead(
     Args:
         function: If it raises, or on Ctrl-C, the items that have not begun are dropped.
         items: What it is called with.
-        threads: How many at once; as many as there are cores where it is None.
+        threads: How many at once; as many as there are cores where it is None. With 0 one after
+            another in the thread that asks for the results, or on a cluster in processes of their
+            own: for what is at odds with other threads.
+        anywhere: On the Dask cluster that the environment variable DASK_SCHEDULER_ADDRESS names,
+            if it does. `function` is then of a module, items and results are small, and an item
+            whose worker dies is done again.
 
     Yields:
-        The results, in the order of the items, whatever the number of threads.
+        The results, in the order of the items, wherever and however many at once.
+
+    Raises:
+        InputError: The cluster can't be used, or was lost.
     """
+    if anywhere and os.environ.get("DASK_SCHEDULER_ADDRESS"):
+        from stages.common import cluster
+
+        yield from cluster.ahead(function, items, heavy=threads == 0)
+        return
+    if threads == 0:
+        yield from map(function, items)
+        return
     with ThreadPoolExecutor(threads or available_cores()) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
@@ -56,6 +75,7 @@ def each(
     label: str,
     threads: int | None = None,
     unit: str = "image",
+    anywhere: bool = False,
 ) -> list[Result]:
     """The results of `ahead`, in a list, with a progress bar on terminals.
 
@@ -65,8 +85,10 @@ def each(
         label: Stands before the progress bar.
         threads: See `ahead`.
         unit: What the progress bar counts.
+        anywhere: See `ahead`.
     """
-    return list(tqdm(ahead(function, items, threads), label, len(items), unit=unit, disable=None))
+    results = ahead(function, items, threads, anywhere)
+    return list(tqdm(results, label, len(items), unit=unit, disable=None))
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -87,21 +87,23 @@ def _write(file: Path, numbered: tuple[int, Path]) -> str:
 
 
 def prints(
-    paths: Sequence[Path], label: str, file: Path
+    paths: Sequence[Path], label: str, file: Path, anywhere: bool = False
 ) -> tuple[list[Path], Collection, list[str]]:
     """Makes the fingerprints that `matches` compares.
 
     Args:
         paths: The image files.
         label: Stands before the progress bar.
-        file: Where the fingerprints are kept, 43 kB each, as long as they are needed.
+        file: Where the fingerprints are kept, 49 kB each, as long as they are needed.
+        anywhere: The images are in the project's folder, see `parallel.ahead`.
 
     Returns:
         The paths that could be read, their fingerprints, and a message for each of the others.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
-    faults = parallel.each(partial(_write, file), list(enumerate(paths)), label)
+    numbered = list(enumerate(paths))
+    faults = parallel.each(partial(_write, file), numbered, label, anywhere=anywhere)
     readable = [number for number, fault in enumerate(faults) if not fault]
     return [paths[number] for number in readable], _Stored(file, readable), [*filter(None, faults)]
 

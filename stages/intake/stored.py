@@ -10,13 +10,15 @@ import numpy as np
 
 from stages.intake.copies import Fingerprint
 
+_FIELDS = {
+    "hashes": (np.uint64, (36, 4)),
+    "fine": (np.int8, (128, 128)),
+    "coarse": (np.int8, (64, 64)),
+    "blank": np.bool_,
+}
+# In whole pages: a machine that shares the folder may write back all of a page that it touched.
 _RECORD = np.dtype(
-    [
-        ("hashes", np.uint64, (36, 4)),
-        ("fine", np.int8, (128, 128)),
-        ("coarse", np.int8, (64, 64)),
-        ("blank", np.bool_),
-    ]
+    {"names": list(_FIELDS), "formats": list(_FIELDS.values()), "itemsize": 6 * 4096}
 )
 
 

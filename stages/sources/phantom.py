@@ -758,12 +758,14 @@ def render(phantom: Phantom) -> bytes:
     return _encoded(phantom, _captioned(picture, below))
 
 
+def _write(file: tuple[Phantom, Path]) -> None:
+    phantom, path = file
+    path.write_bytes(render(phantom))
+
+
 def write(phantoms: Sequence[Phantom], target: Path, threads: int) -> None:
     """Writes every picture to its path under the folder `target`, `threads` at a time."""
     for folder in {(target / phantom.path).parent for phantom in phantoms}:
         folder.mkdir(parents=True, exist_ok=True)
-
-    def write_one(phantom: Phantom) -> None:
-        (target / phantom.path).write_bytes(render(phantom))
-
-    parallel.each(write_one, phantoms, "phantoms", threads)
+    files = [(phantom, target / phantom.path) for phantom in phantoms]
+    parallel.each(_write, files, "phantoms", threads, anywhere=True)

@@ -358,7 +358,7 @@ def test_pixels_are_taken_in_slices_and_the_values_are_the_same(
     assert list(expected) == MACHINES
     assert {values.dtype for values in expected.values()} == {np.dtype(np.float64)}
     monkeypatch.setattr(baselines, "_AT_ONCE", 5)
-    pixels: Any = Slices(images.pixels)
+    pixels: Any = Slices(images.pixels[:])
     found = baselines.features(replace(images, pixels=pixels), audit_of(images))
     assert pixels.most == 5
     assert list(found) == list(expected)
