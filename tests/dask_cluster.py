@@ -84,6 +84,16 @@ class Cluster:
         local = ("--local-directory", str(self._scratch))
         return self._start("worker", self.address, "--nthreads", "1", *local)
 
+    def workers(self) -> list[psutil.Process]:
+        """The processes that work, without their nannies."""
+        with distributed.Client(self.address, set_as_default=False) as client:
+            return [psutil.Process(number) for number in client.run(os.getpid).values()]
+
+    def wait_for(self, workers: int) -> None:
+        """Waits until so many workers are there."""
+        with distributed.Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(workers, timeout=60)
+
     def at_work(self) -> list[psutil.Process]:
         """The workers that do what a stage asked for."""
         with distributed.Client(self.address, set_as_default=False) as client:
