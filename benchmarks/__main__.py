@@ -2,7 +2,7 @@
 
 usage: python -m benchmarks [--archive ZIP] [NAME ...]
 
-The names: epoch, whole, idle, decoding, predict, copies, serving.
+The names: epoch, whole, idle, decoding, predict, copies, serving, cluster.
 
 All of them without a name. Needs about twenty minutes on two idle cores. The images are those of
 the zip given, or of the one zip in data/archive/, or else phantoms. What is compared is measured
@@ -10,6 +10,7 @@ in turn, on one machine; a bound that is missed is marked, and the exit status i
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -196,9 +197,17 @@ def serving(here: Path, _: Path | None) -> Iterator[Row]:
     yield "most gigabytes", uploads["memory"] / 1e9, 1
 
 
+def cluster(here: Path, _: Path | None) -> Iterator[Row]:
+    """Its module also prints what more workers would give."""
+    output = run(sys.executable, "-m", "benchmarks.cluster", folder=here)
+    *lines, last = output.splitlines()
+    print("\n".join(lines))
+    yield "preprocess by two Dask workers of one thread, to one", json.loads(last)["two"], 0.6
+
+
 MEASUREMENTS = {
     function.__name__: function
-    for function in (epoch, whole, idle, decoding, predict, copies, serving)
+    for function in (epoch, whole, idle, decoding, predict, copies, serving, cluster)
 }
 
 
