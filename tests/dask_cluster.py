@@ -21,9 +21,9 @@ Found = TypeVar("Found")
 
 def until(look: Callable[[], Found | None]) -> Found:
     """What `look` gives as soon as it gives something."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (found := look()):
-        assert time.monotonic() < deadline, "waited for too long"
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
     return found
 
