@@ -2,7 +2,7 @@
 
 usage: python -m benchmarks [--archive ZIP] [NAME ...]
 
-The names: epoch, whole, idle, decoding, predict, copies, size, serving, stream.
+The names: epoch, whole, idle, decoding, predict, copies, size, serving, stream, cluster.
 
 All of them without a name. Needs about forty minutes on two idle cores. The images are those of
 the zip given, or of the one zip in data/archive/, or else phantoms. What is compared is measured
@@ -11,6 +11,7 @@ in turn, on one machine; a bound that is missed is marked, and the exit status i
 
 import argparse
 import io
+import json
 import math
 import os
 import statistics
@@ -255,10 +256,16 @@ def stream(here: Path, _: Path | None) -> Iterator[Row]:
     yield "one epoch with the images on disk, to one with them in memory", ratio, 1.2
 
 
-MEASUREMENTS = {
-    function.__name__: function
-    for function in (epoch, whole, idle, decoding, predict, copies, size, serving, stream)
-}
+def cluster(here: Path, _: Path | None) -> Iterator[Row]:
+    """Its module also prints what more workers would give."""
+    output = run(sys.executable, "-m", "benchmarks.cluster", folder=here)
+    *lines, last = output.splitlines()
+    print("\n".join(lines))
+    yield "preprocess by two Dask workers of one thread, to one", json.loads(last)["two"], 0.6
+
+
+_ALL = (epoch, whole, idle, decoding, predict, copies, size, serving, stream, cluster)
+MEASUREMENTS = {function.__name__: function for function in _ALL}
 
 
 def main() -> None:

@@ -21,9 +21,9 @@ Found = TypeVar("Found")
 
 def until(look: Callable[[], Found | None]) -> Found:
     """What `look` gives as soon as it gives something."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (found := look()):
-        assert time.monotonic() < deadline, "waited for too long"
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
     return found
 
@@ -83,6 +83,16 @@ class Cluster:
         """Starts a worker of one thread; gives its nanny."""
         local = ("--local-directory", str(self._scratch))
         return self._start("worker", self.address, "--nthreads", "1", *local)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that work, without their nannies."""
+        with distributed.Client(self.address, set_as_default=False) as client:
+            return [psutil.Process(number) for number in client.run(os.getpid).values()]
+
+    def wait_for(self, workers: int) -> None:
+        """Waits until so many workers are there."""
+        with distributed.Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(workers, timeout=60)
 
     def at_work(self) -> list[psutil.Process]:
         """The workers that do what a stage asked for."""

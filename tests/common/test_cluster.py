@@ -158,9 +158,11 @@ def test_folds_are_the_same_though_a_worker_and_the_stage_are_killed(
 
     def trainings(count: int) -> list[tuple[psutil.Process, psutil.Process]] | None:
         """Workers and their processes that have TensorFlow loaded, if they are so many."""
-        pairs = [(worker, each) for worker in running.at_work() for each in worker.children()]
-        pairs = [(worker, each) for worker, each in pairs if each.memory_info().rss > 250e6]
-        return pairs if len(pairs) == count else None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            pairs = [(worker, each) for worker in running.at_work() for each in worker.children()]
+            pairs = [(worker, each) for worker, each in pairs if each.memory_info().rss > 250e6]
+            return pairs if len(pairs) == count else None
+        return None
 
     crossvalidate.main()
     here = outputs(project)

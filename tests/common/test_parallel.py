@@ -1,4 +1,7 @@
 import itertools
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -7,7 +10,7 @@ import pytest
 from stages.common import parallel
 
 
-@pytest.mark.parametrize("threads", [None, 1, 3])
+@pytest.mark.parametrize("threads", [None, 0, 1, 3])
 def test_results_come_in_the_order_of_the_items(threads: int | None) -> None:
     def slow_first(number: int) -> int:
         time.sleep(0.02 if number == 0 else 0)
@@ -34,6 +37,26 @@ def test_no_more_threads_than_asked_for() -> None:
 
     parallel.each(work, range(12), "x", 3)
     assert most == 3
+
+
+def test_without_threads_all_is_done_where_the_results_are_asked_for() -> None:
+    threads = parallel.each(lambda _: threading.get_ident(), range(3), "x", 0)
+    assert threads == 3 * [threading.get_ident()]
+
+
+def test_dask_is_not_imported_where_no_address_is_set() -> None:
+    code = (
+        "import sys; from stages.common import parallel; "
+        "print(parallel.each(len, ['a'], 'x', anywhere=True), 'distributed' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"DASK_SCHEDULER_ADDRESS": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[1] False\n"
 
 
 def test_a_fault_ends_the_whole_at_once() -> None:
