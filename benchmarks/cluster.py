@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def spent(
     """The processor time per item that each process uses."""
     parallel.each(function, items[:64], "first", anywhere=True)  # imports, once
     before = list(map(milliseconds, processes))
-    parallel.each(function, items, function.__name__, anywhere=True)
+    parallel.each(function, items, "measured", anywhere=True)
     after = map(milliseconds, processes)
     return [(end - begin) / len(items) for begin, end in zip(before, after, strict=True)]
 
@@ -126,8 +127,10 @@ def main() -> None:
                 seconds.append(time.perf_counter() - begun)
             ratios.append(seconds[0] / seconds[1])
         os.environ |= both.environment
+        prints = folder / "prints"
+        prints.touch()
         steps = {
-            "audit": costs(both, audit.examine, sources),
+            "audit": costs(both, partial(audit.examine, prints), list(enumerate(sources))),
             "preprocess": costs(both, preprocess.write_image, pairs),
         }
         read, written = (

@@ -264,7 +264,6 @@ def make(
             "computed_by": {
                 "device": "cpu",
                 "processors": ["X86_V4"],
-                "threads": 2,
                 "precision": "float32",
                 "tensorflow": "2.21.0",
                 "keras": "3.15.1",

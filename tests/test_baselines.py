@@ -94,7 +94,8 @@ def test_the_folds_are_those_of_the_cross_validation(
 ) -> None:
     write(project, CHANGES | {"preprocess.validation": protocol})
     shutil.copy(made_processed.REPOSITORY / "dvc.yaml", project)
-    monkeypatch.setattr(network, "start", lambda _: None)
+    monkeypatch.setattr(network, "start", lambda *_: None)
+    monkeypatch.setattr(network, "computed_by", lambda _: {})
     monkeypatch.setattr(network, "fit", lambda *_: (None, [{"epoch": 1}], 1))
     monkeypatch.setattr(network, "probabilities", lambda _, pixels: np.ones((len(pixels), 3)))
     stage.main()

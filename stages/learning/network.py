@@ -106,9 +106,12 @@ def start(threads: int, device: str = "cpu") -> Any:
 
 
 def computed_by(settings: Train) -> dict[str, Any]:
-    """Beside data and parameters, all that bits depend on and no more; `start` has been called.
+    """What the bits depend on beside code, data and parameters; `start` has been called.
 
-    Of a processor only the instruction set, since two with the same one give the same bits.
+    Returns:
+        `device` and `precision`; `processors`, the names of the GPUs or the level of the CPU's
+        instruction set, whose model would differ between machines that give the same bits; the
+        versions of `tensorflow` and `keras`.
     """
     import keras
     import tensorflow
@@ -125,7 +128,6 @@ def computed_by(settings: Train) -> dict[str, Any]:
     return {
         "device": settings.device,
         "processors": names,
-        "threads": settings.threads,
         "precision": settings.precision,
         "tensorflow": tensorflow.__version__,
         "keras": keras.__version__,
@@ -176,8 +178,8 @@ def fit(
         loss, val_accuracy, val_loss); and the number of the epoch whose weights the network has.
 
     Raises:
-        InputError: A batch is larger than the training set, or the loss or a weight is no longer a
-            number.
+        InputError: A batch is larger than the training set, or can't be divided among the GPUs, or
+            the loss or a weight is no longer a number.
     """
     import keras
     import tensorflow
@@ -198,6 +200,7 @@ def fit(
         )
     keras.utils.clear_session()  # else the networks of a cross-validation pile up in memory
     keras.utils.set_random_seed(settings.seed)
+    # as Keras shuffles arrays where determinism is on: once, for all epochs
     order = tensorflow.random.shuffle(np.arange(len(train)), seed=0).numpy()
     config = {"learning_rate": settings.learning_rate}
     with strategy.scope():
@@ -233,7 +236,10 @@ def fit(
 
 
 def _strategy(device: str) -> Any:
-    """How TensorFlow uses the devices of a kind, "cpu" or "gpu": several share every batch."""
+    """How TensorFlow uses the devices of a kind, "cpu" or "gpu": several share every batch.
+
+    A CPU is one device, unless TensorFlow was told to make two of it.
+    """
     import tensorflow
 
     devices = tensorflow.config.list_logical_devices(device.upper())
@@ -245,9 +251,8 @@ def _strategy(device: str) -> Any:
 def _stream(images: Images, batch_size: int, devices: int) -> Any:
     """A tf.data.Dataset of batches in the order of the images; the next one is read ahead.
 
-    Several devices get equal parts of a batch, without which TensorFlow's mean over the devices
-    isn't that over the images: where the last batch can't be divided, images are added from the
-    beginning.
+    Several devices get equal parts of every batch, since TensorFlow takes the mean of the devices'
+    means: images that can't be divided are filled up with the first ones.
     """
     import tensorflow
 
@@ -318,7 +323,7 @@ def save(network: Any, target: Path) -> None:
 
     with files.atomic_write(target) as partial, tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "plain.keras"
-        network.save(plain)
+        _bare(network).save(plain)
         with zipfile.ZipFile(plain) as source, zipfile.ZipFile(partial, "w") as normal:
             for name in sorted(source.namelist()):
                 content = source.read(name)
@@ -338,12 +343,13 @@ def export(network: Any) -> bytes:
     import keras
     import tensorflow
 
+    bare = _bare(network)
     outputs = {
-        "probabilities": network.outputs[0],
-        "activations": network.get_layer(LAST_CONVOLUTION).output,
+        "probabilities": bare.outputs[0],
+        "activations": bare.get_layer(LAST_CONVOLUTION).output,
     }
     # named, because Keras numbers what has no name, and the name is in the file
-    both = keras.Model(network.inputs[0], outputs, name="classifier")
+    both = keras.Model(bare.inputs[0], outputs, name="classifier")
     converter = tensorflow.lite.TFLiteConverter.from_keras_model(both)
     with contextlib.redirect_stdout(io.StringIO()):
         return bytes(converter.convert())
