@@ -92,7 +92,7 @@ class Cluster:
     def wait_for(self, workers: int) -> None:
         """Waits until so many workers are there."""
         with distributed.Client(self.address, set_as_default=False) as client:
-            client.wait_for_workers(workers, timeout=60)
+            client.wait_for_workers(workers, timeout=300)
 
     def at_work(self) -> list[psutil.Process]:
         """The workers that do what a stage asked for."""

@@ -36,6 +36,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     try:
         begun.add_worker()
         begun.add_worker()
+        begun.wait_for(2)
         yield begun
     finally:
         begun.stop()
@@ -249,17 +250,18 @@ def test_without_a_worker_with_deadly_work_without_the_last_worker_and_without_t
 ) -> None:
     project = shutil.copytree(here, tmp_path / "project")
     monkeypatch.chdir(project)
-    monkeypatch.setattr(cluster, "_SECONDS", 1)
+    monkeypatch.setattr(cluster, "_SECONDS", 3)
     monkeypatch.setattr(cluster, "_LOST_SECONDS", 1)
     alone = Cluster(project, tmp_path)
     try:
         assert f"{alone.address} has no worker" in fault(monkeypatch, alone.address)
         alone.add_worker()
-        monkeypatch.setattr(cluster, "_SECONDS", 20)
+        alone.wait_for(1)
         assert "died again and again" in fault(monkeypatch, alone.address, die)
-        monkeypatch.setattr(cluster, "_SECONDS", 5)
+        alone.wait_for(1)  # the nanny has begun another one
         assert "the last worker is gone" in fault(monkeypatch, alone.address, die_with_nanny)
         alone.add_worker()
+        alone.wait_for(1)
         before = outputs(project)
         blocked(project / IMAGE)
         with start(project, "preprocess", **alone.environment) as stage:
