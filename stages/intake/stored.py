@@ -16,13 +16,17 @@ _RECORD = np.dtype(
         ("fine", np.int8, (128, 128)),
         ("coarse", np.int8, (64, 64)),
         ("blank", np.bool_),
+        ("rest", np.void, 2943),
     ]
 )
+"""Six pages of 4,096 bytes: of machines that share a file system, each may write whole pages."""
 
 
 def write(file: Path, number: int, fingerprint: Fingerprint) -> None:
     """Writes a fingerprint to its place in a file that is there; many may write at once."""
-    record = np.array(tuple(vars(fingerprint).values()), _RECORD)
+    record = np.zeros((), _RECORD)
+    for name, value in vars(fingerprint).items():
+        record[name] = value
     with file.open("r+b") as places:
         places.seek(number * _RECORD.itemsize)
         places.write(record.tobytes())
