@@ -19,7 +19,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +126,9 @@ def main() -> None:
                 seconds.append(time.perf_counter() - begun)
             ratios.append(seconds[0] / seconds[1])
         os.environ |= both.environment
-        prints = folder / "prints"
-        prints.touch()
+        audit.SCRATCH.touch()
         steps = {
-            "audit": costs(both, partial(audit.examine, prints), list(enumerate(sources))),
+            "audit": costs(both, audit.examine, list(enumerate(sources))),
             "preprocess": costs(both, preprocess.write_image, pairs),
         }
         read, written = (

@@ -12,7 +12,6 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +54,11 @@ class Examined:
     identity: tuple[bytes, bytes, bytes] | None = field(default=None, repr=False)
 
 
-def examine(prints: Path, numbered: tuple[int, Path]) -> Examined:
+def examine(numbered: tuple[int, Path]) -> Examined:
     """Decodes one file of data/raw in full and describes it.
 
     Args:
-        prints: Where `stored.write` writes its fingerprint.
-        numbered: The file's number there, and its path.
+        numbered: The number under which its fingerprint goes to SCRATCH, and its path.
     """
     number, path = numbered
     relative = path.relative_to(RAW)
@@ -83,7 +81,7 @@ def examine(prints: Path, numbered: tuple[int, Path]) -> Examined:
         "sha256": files.sha256_of(path),
         "pixels_sha256": pixels.hexdigest(),
     }
-    stored.write(prints, number, copies.fingerprint(picture))
+    stored.write(SCRATCH, number, copies.fingerprint(picture))
     return Examined(row, identity=identity)
 
 
@@ -247,20 +245,14 @@ def in_words(details: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def audit(prints: Path) -> None:
-    """Does the work.
-
-    Args:
-        prints: Where the fingerprints are kept meanwhile; nothing is there.
-    """
+def audit() -> None:
+    """Does the work; SCRATCH is there for it and empty."""
     settings = params.load(Audit)
     origin = files.read_json(RAW / "provenance.json", "download")
     paths = sorted(path for path in RAW.glob("*/*/*") if path.name not in _FILE_MANAGERS)
     names = [path.relative_to(RAW).as_posix() for path in paths]
     table = records.find(settings.records, RAW, names)
-    prints.touch()
-    numbered = list(enumerate(paths))
-    examined = parallel.each(partial(examine, prints), numbered, "audit", anywhere=True)
+    examined = parallel.each(examine, list(enumerate(paths)), "audit", anywhere=True)
     unreadable = check_readable(examined, settings.unreadable)
     places = [number for number, file in enumerate(examined) if not file.unreadable]
     readable = [examined[number] for number in places]
@@ -271,7 +263,7 @@ def audit(prints: Path) -> None:
     pairs = copies.find(
         [row["sha256"] for row in rows],
         [row["pixels_sha256"] for row in rows],
-        stored.Stored(prints, places),
+        stored.Stored(SCRATCH, places),
     )
     groups.mark(rows, pairs)
     groups.mark_leaks(used)
@@ -299,7 +291,7 @@ def audit(prints: Path) -> None:
     contact_sheet.write(CONTACT_SHEET, f"Near copies: {origin['data']}", near, _thumbnail)
     place_of = dict(zip((row["path"] for row in rows), places, strict=True))
     training = [row["path"] for row in used if row["split"] == "train"]
-    known.write(training, stored.Stored(prints, [place_of[path] for path in training]))
+    known.write(training, stored.Stored(SCRATCH, [place_of[path] for path in training]))
     files.write_csv(TABLE, COLUMNS, used)
     lines = in_words(details)
     if table and not table.rows.keys() & set(names):
@@ -316,8 +308,9 @@ def audit(prints: Path) -> None:
 
 def main() -> None:
     """Runs the stage."""
-    with files.scratch(SCRATCH) as prints:
-        audit(prints)
+    with files.scratch(SCRATCH):
+        SCRATCH.touch()
+        audit()
 
 
 if __name__ == "__main__":

@@ -133,6 +133,7 @@ def test_how_many_of_each_folder_were_called_what(
         "of 7 images that are not Covid, 5 were called Covid (0.714 [0.359, 0.918])",
     ]
     assert not external.SCRATCH.exists()
+    assert not external.PRINTS.exists()
 
 
 def test_copies_of_training_images_are_left_out_of_their_folder(
@@ -208,6 +209,7 @@ def test_a_set_of_which_nothing_is_left_is_refused(project: Path) -> None:
     assert "of 2 files 1 are copies of training images and 1 can't be read" in str(caught.value)
     assert str(caught.value).endswith("\n  Covid/notes.txt: it is text, not an image")
     assert not external.SCRATCH.exists()
+    assert not external.PRINTS.exists()
     assert not external.DETAILS.exists()
 
 
@@ -234,6 +236,7 @@ def refusal() -> str:
     with pytest.raises(InputError) as caught:
         external.main()
     assert not external.SCRATCH.exists()
+    assert not external.PRINTS.exists()
     return str(caught.value)
 
 

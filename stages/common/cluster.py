@@ -163,8 +163,6 @@ def _executing(dask_worker: Any) -> bool:
 
 def _importable(function: Callable[[Item], Result]) -> Callable[[Item], Result]:
     """The function as others know it: the module of a stage is `__main__` in its own process."""
-    if isinstance(function, functools.partial):
-        return functools.partial(_importable(function.func), *function.args, **function.keywords)
     if function.__module__ != "__main__":
         return function
     started: Any = sys.modules["__main__"].__spec__
@@ -286,14 +284,13 @@ def ahead(
     scratch = Path(".dvc/tmp")
     scratch.mkdir(parents=True, exist_ok=True)
     expected, function = _surroundings(), _importable(function)
-    called = function.func if isinstance(function, functools.partial) else function
     waiting: deque[Any] = deque()
     with tempfile.NamedTemporaryFile(dir=scratch, prefix="seen-by-workers-") as file:
         shared = scratch / Path(file.name).name
         with _connected(address, expected, shared) as client:
             most = parallel.AHEAD + 2 * sum(client.nthreads().values())
             for chunk in parallel.batches(items, 1 if heavy else _CHUNK):
-                key = f"{called.__module__}.{called.__name__}-{uuid.uuid4()}"
+                key = f"{function.__module__}.{function.__name__}-{uuid.uuid4()}"
                 task = (function, chunk, heavy, expected, shared)
                 waiting.append(client.submit(_work, *task, key=key))
                 if len(waiting) > most:

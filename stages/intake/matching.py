@@ -10,7 +10,6 @@ mirrored and turned radiographs, and copies that lost more.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -69,9 +68,9 @@ class _Stored:
         return whole, inner
 
 
-def _write(file: Path, numbered: tuple[int, Path]) -> str:
+def _write(place: tuple[Path, int, Path]) -> str:
     """Writes the fingerprints of a file's picture with equalised grey values, or tells why not."""
-    number, path = numbered
+    file, number, path = place
     try:
         picture, _ = decode.decode(path, at_least=_ENOUGH)
     except InputError as error:
@@ -81,8 +80,8 @@ def _write(file: Path, numbered: tuple[int, Path]) -> str:
     grey = picture.convert("L")
     x, y = round(_OUTSIDE * grey.width), round(_OUTSIDE * grey.height)
     middle = grey.crop((x, y, grey.width - x, grey.height - y))
-    for place, part in enumerate((grey, middle), start=2 * number):
-        stored.write(file, place, copies.fingerprint(ImageOps.equalize(part)))
+    for record, part in enumerate((grey, middle), start=2 * number):
+        stored.write(file, record, copies.fingerprint(ImageOps.equalize(part)))
     return ""
 
 
@@ -102,8 +101,8 @@ def prints(
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
-    numbered = list(enumerate(paths))
-    faults = parallel.each(partial(_write, file), numbered, label, anywhere=anywhere)
+    places = [(file, number, path) for number, path in enumerate(paths)]
+    faults = parallel.each(_write, places, label, anywhere=anywhere)
     readable = [number for number, fault in enumerate(faults) if not fault]
     return [paths[number] for number in readable], _Stored(file, readable), [*filter(None, faults)]
 

@@ -10,21 +10,23 @@ import numpy as np
 
 from stages.intake.copies import Fingerprint
 
-_FIELDS = {
-    "hashes": (np.uint64, (36, 4)),
-    "fine": (np.int8, (128, 128)),
-    "coarse": (np.int8, (64, 64)),
-    "blank": np.bool_,
-}
-# In whole pages: a machine that shares the folder may write back all of a page that it touched.
 _RECORD = np.dtype(
-    {"names": list(_FIELDS), "formats": list(_FIELDS.values()), "itemsize": 6 * 4096}
+    [
+        ("hashes", np.uint64, (36, 4)),
+        ("fine", np.int8, (128, 128)),
+        ("coarse", np.int8, (64, 64)),
+        ("blank", np.bool_),
+        ("rest", np.void, 2943),
+    ]
 )
+"""Six pages of 4,096 bytes: of machines that share a file system, each may write whole pages."""
 
 
 def write(file: Path, number: int, fingerprint: Fingerprint) -> None:
     """Writes a fingerprint to its place in a file that is there; many may write at once."""
-    record = np.array(tuple(vars(fingerprint).values()), _RECORD)
+    record = np.zeros((), _RECORD)
+    for name, value in vars(fingerprint).items():
+        record[name] = value
     with file.open("r+b") as places:
         places.seek(number * _RECORD.itemsize)
         places.write(record.tobytes())
