@@ -30,7 +30,7 @@ from stages.common import parallel
 from stages.intake import copies
 from tests.dask_cluster import Cluster
 
-COUNT, ROUNDS, MANY = 320, 7, 100_000
+COUNT, ROUNDS, MANY = 640, 5, 100_000
 LINK = 125_000  # bytes per millisecond
 
 
