@@ -174,21 +174,23 @@ def missed(sizes: Sequence[int], found: Mapping[str, Sequence[Cost]]) -> list[st
 
 def draw(sizes: Sequence[int], found: Mapping[str, Sequence[Cost]], target: Path) -> None:
     """Draws seconds and memory over the number of images, both axes logarithmic, as a PNG."""
+    seconds = [[cost.seconds for cost in by_size] for by_size in found.values()]
+    megabytes = [[cost.memory / 1e6 for cost in by_size] for by_size in found.values()]
+    first = max(line[0] for line in seconds)
     with drawing.drawing(target, (11, 5)) as figure:
         left, right = figure.subplots(1, 2)
-        for axes, title, values in (
-            (left, "seconds", [[cost.seconds for cost in each] for each in found.values()]),
-            (right, "peak memory, MB", [[c.memory / 1e6 for c in each] for each in found.values()]),
+        left.loglog(sizes, [first * size / sizes[0] for size in sizes], "k:", label="as the images")
+        for axes, title, lines in (
+            (left, "seconds", seconds),
+            (right, "peak memory, MB", megabytes),
         ):
-            for name, line, mark in zip(found, values, "os^vDPX*<>hp", strict=False):
+            for name, line, mark in zip(found, lines, "os^vDPX*<>hp", strict=False):
                 axes.loglog(sizes, line, marker=mark, label=name)
-            axes.set(xlabel="images", ylabel=title, xticks=sizes)
-            axes.set_xticklabels([f"{size:,}" for size in sizes])
+            axes.set(xlabel="images", ylabel=title)
+            axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            axes.yaxis.set_major_formatter("{x:,g}")
             axes.minorticks_off()
             axes.grid(alpha=0.3)
-        first = [line[0] for line in ([cost.seconds for cost in each] for each in found.values())]
-        steep = [max(first) * size / sizes[0] for size in sizes]
-        left.loglog(sizes, steep, "k:", label="as the images")
         figure.legend(*left.get_legend_handles_labels(), loc="outside right upper")
 
 

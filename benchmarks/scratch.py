@@ -56,7 +56,10 @@ def run(*command: str, folder: Path) -> str:
 
 
 def measured(*command: str, folder: Path) -> tuple[float, int]:
-    """The seconds, and the most memory, in bytes, that a command takes; ends where it fails."""
+    """The seconds, and the most memory, in bytes, that a command takes; ends where it fails.
+
+    Of a command that takes less than this program, the system tells the memory of this program.
+    """
     with tempfile.TemporaryFile() as output:
         begun = time.perf_counter()
         process = subprocess.Popen(
