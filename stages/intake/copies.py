@@ -200,7 +200,10 @@ def _mixed(words: Bits, masks: Bits, factors: Bits) -> Bits:
     Returns:
         (n,), or (tables, n).
     """
-    mixed: Bits = ((words & masks) * factors).sum(axis=0)
+    # one after another: all at once would take four times the memory
+    mixed: Bits = sum(
+        (word & mask) * factor for word, mask, factor in zip(words, masks, factors, strict=True)
+    )
     return mixed
 
 
@@ -236,13 +239,13 @@ def candidates_among(hashes: Bits, sets: Integers | None = None) -> Candidates:
     shuffle = np.random.default_rng(1)
     best = np.empty((0, 3), np.int64)  # pair, distance, windows
     for masks, factors in zip(*_tables(), strict=True):
-        key = _mixed(words, masks[0], factors[0]) >> (64 - _KEY_BITS)
+        # key, order and number of each entry in the digits of one integer, from the highest on
+        table = _mixed(words, masks[0], factors[0]) >> (64 - _KEY_BITS) << (64 - _KEY_BITS)
         order = _mixed(words, masks[1], factors[1]) >> (64 - _ORDER_BITS)
+        table |= order << (64 - _KEY_BITS - _ORDER_BITS)
         # equals come in another order in each table, so that each has many neighbours in all
         shuffled = shuffle.permutation(len(entries))
-        number = np.empty(len(entries), np.uint64)
-        number[shuffled] = np.arange(len(entries))
-        table = key << (64 - _KEY_BITS) | order << (64 - _KEY_BITS - _ORDER_BITS) | number
+        table[shuffled] |= np.arange(len(entries), dtype=np.uint64)
         table.sort()
         bucket = table >> (64 - _KEY_BITS)
         entry = shuffled[(table & 0xFFFFFFFF).astype(np.int64)]
