@@ -224,7 +224,7 @@ def candidates_among(hashes: Bits, sets: Integers | None = None) -> Candidates:
     look alike costs no more than a bounded number of comparisons per picture. That loses little:
     inside a crowded bucket further bits of the hash make neighbours of the most similar, the
     tables crowd in different ways, and copies need not all be paired with each other to end in
-    one group. Takes 10 to 15 kB of memory per picture.
+    one group. Takes 6 to 14 kB of memory per picture.
 
     Args:
         hashes: (pictures, 36, 4) uint64, of two pictures at least.
