@@ -1,5 +1,6 @@
 """Small images and data folders that tests make for themselves; the same each time."""
 
+import hashlib
 import io
 import json
 import os
@@ -166,3 +167,9 @@ def contents_of(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if not path.is_dir()
     }
+
+
+def digest_of(content: dict[str, bytes]) -> str:
+    """What `sha256sum` prints for the files, hashed."""
+    lines = [f"{hashlib.sha256(content[path]).hexdigest()}  {path}\n" for path in sorted(content)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -66,12 +66,6 @@ def provenance() -> dict[str, object]:
     return record
 
 
-def digest_of(content: dict[str, bytes]) -> str:
-    """What `sha256sum` prints for the files, hashed."""
-    lines = [f"{hashlib.sha256(content[path]).hexdigest()}  {path}\n" for path in sorted(content)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
 @pytest.mark.usefixtures("choose")
 def test_a_zip_is_unpacked(capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("data/archive/mine.zip")
@@ -85,7 +79,7 @@ def test_a_zip_is_unpacked(capsys: pytest.CaptureFixture[str]) -> None:
         "data": data,
         "licence": "unknown",
         "files": 8,
-        "sha256": digest_of(IMAGES),
+        "sha256": made.digest_of(IMAGES),
     }
     assert capsys.readouterr().out == f"download: 8 files in data/raw: {data}\n"
 
@@ -123,7 +117,7 @@ def test_records_beside_the_splits_come_along_and_are_no_image(
     assert raw_images() == IMAGES
     assert (download.RAW / "records.csv").read_bytes() == b"path\n"
     assert provenance()["files"] == 8
-    assert provenance()["sha256"] == digest_of(IMAGES | {"records.csv": b"path\n"})
+    assert provenance()["sha256"] == made.digest_of(IMAGES | {"records.csv": b"path\n"})
     printed = capsys.readouterr().out
     assert printed.startswith("download: 8 files and records.csv in data/raw: ")
 

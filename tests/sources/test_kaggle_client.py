@@ -31,6 +31,7 @@ from PIL import Image
 from stages import download
 from stages.common import stage
 from stages.sources import kaggle_client
+from tests import made
 from tests.sources import kaggle_server
 from tests.sources.kaggle_server import KaggleServer, serving
 
@@ -130,15 +131,15 @@ class Place(NamedTuple):
     def assert_complete(self, pictures: dict[str, bytes]) -> None:
         raw = self.folder / "data/raw"
         images = {
-            f"Covid19-dataset/{path.relative_to(raw).as_posix()}": path.read_bytes()
-            for path in raw.rglob("*.png")
+            path.relative_to(raw).as_posix(): path.read_bytes() for path in raw.rglob("*.png")
         }
-        assert images == pictures
+        assert {f"Covid19-dataset/{name}": data for name, data in images.items()} == pictures
         assert json.loads((raw / "provenance.json").read_text()) == {
             "source": "kaggle",
             "data": "Kaggle pranavraikokte/covid19-image-dataset version 2",
             "licence": "CC BY-SA 4.0",
             "files": len(pictures),
+            "sha256": made.digest_of(images),
         }
         assert {path.name for path in (self.folder / "data").iterdir()} == {
             "raw",
