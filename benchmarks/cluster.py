@@ -134,7 +134,8 @@ def main() -> None:
         read, written = (
             sum(pair[side].stat().st_size for pair in pairs) / COUNT for side in (0, 1)
         )
-    steps["audit"] |= {"files": read, "alone": compared(MANY // 50)}
+        prints = audit.SCRATCH.stat().st_size / COUNT  # written by workers, read by the stage
+    steps["audit"] |= {"files": read + 2 * prints, "alone": compared(MANY // 50)}
     steps["preprocess"] |= {"files": read + written, "alone": 0}
     for name, cost in steps.items():
         figures = ", ".join(f"{what} {value:.3g}" for what, value in cost.items())
