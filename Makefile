@@ -41,8 +41,8 @@ serve: .venv/installed ## start a page at 127.0.0.1 that judges images dropped o
 test: .venv/installed-dev lint ## set up, then run every check and every test
 	$(python) -m pytest -n 2 --dist loadfile
 
-test-fast: .venv/installed-dev ## the tests without TensorFlow, whole pipelines or a browser
-	$(python) -m pytest -n 2 --dist worksteal -m "not tensorflow and not pipeline and not browser"
+test-fast: .venv/installed-dev ## the tests without TensorFlow, whole pipelines, a browser or a cluster
+	$(python) -m pytest -n 2 --dist worksteal -m "not tensorflow and not pipeline and not browser and not cluster"
 
 lint: .venv/installed-dev ## style and types
 	$(python) -m ruff check .

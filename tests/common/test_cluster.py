@@ -23,6 +23,7 @@ from stages.intake import decode
 from tests import made, made_processed
 from tests.dask_cluster import PROJECT, Cluster, die, die_with_nanny, nothing, until
 
+pytestmark = pytest.mark.cluster
 IMAGE = "data/raw/train/Covid/03.png"
 
 
