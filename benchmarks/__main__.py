@@ -44,9 +44,9 @@ ROUNDS = 3
 JOB = ("download", "audit", "preprocess", "train", "evaluate")
 """The stages that `dvc repro evaluate` runs."""
 SETTINGS = {
-    "preprocess.validation": "original",
-    "train.epochs": EPOCHS,
-    "train.patience": EPOCHS,
+    "train.recipe": "original",
+    "recipes.original.epochs": EPOCHS,
+    "recipes.original.patience": EPOCHS,
 }
 Row = tuple[str, float, float | None]
 """What was measured, the ratio or figure, and the bound that it is to keep below or None."""
@@ -86,7 +86,7 @@ def job(images: Path, archive: Path | None, on: str) -> Iterator[Row]:
             first.append(seconds(partial(run, "dvc", "repro", "evaluate", folder=fresh)))
             if not on:
                 rest.append(seconds(partial(run, "dvc", "repro", folder=fresh)))
-            set_params(fresh, {"train.learning_rate": 0.0002})
+            set_params(fresh, {"recipes.original.learning_rate": 0.0002})
             again.append(seconds(partial(run, "dvc", "repro", "evaluate", folder=fresh)))
             if number == ROUNDS - 1:
                 tqdm.write(steps(fresh, min(first)))

@@ -11,14 +11,14 @@ import time
 
 from stages.common import params
 from stages.learning import dataset, network
-from stages.learning.settings import Train
+from stages.learning.settings import Training
 
 SHORT, LONG, ROUNDS = 2, 8, 6
 
 
 def main() -> None:
     """Measures and prints."""
-    settings = params.load(Train)
+    settings = params.load(Training)
     images, validation = (dataset.load([use]).unpacked(1000) for use in ("train", "validation"))
     network.start(settings.threads)
 

@@ -29,8 +29,8 @@ from stages.reporting.words import BASELINES
 
 FOLDS = 5
 PROTOCOLS = {
-    "`holdout`": {"preprocess.validation": "holdout", "train.weights": "best"},
-    "`original`": {"preprocess.validation": "original", "train.weights": "last"},
+    "`holdout`": {"train.recipe": "holdout"},
+    "`original`": {"train.recipe": "original"},
 }
 LABELS = ("filed", "verified")
 CALIBRATION = {

@@ -33,8 +33,8 @@ from stages.sources import phantom
 
 SIZES = (300, 3_000, 30_000)
 SETTINGS = {
-    "train.epochs": 2,
-    "train.patience": 2,
+    "recipes.tuned.epochs": 2,
+    "recipes.tuned.warmup_epochs": 1,
     "crossvalidate.folds": 2,
     "download.source": "archive",
     "download.max_files": 1_000_000,

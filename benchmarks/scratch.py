@@ -1,6 +1,8 @@
 """A copy of the project to run in, and commands run in it."""
 
+import functools
 import json
+import operator
 import os
 import shutil
 import subprocess
@@ -89,8 +91,8 @@ def set_params(folder: Path, values: dict[str, Any]) -> None:
     path = folder / "params.yaml"
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     for name, value in values.items():
-        group, key = name.split(".")
-        tree[group][key] = value
+        *groups, key = name.split(".")
+        functools.reduce(operator.getitem, groups, tree)[key] = value
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
 
 

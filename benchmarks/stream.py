@@ -21,13 +21,13 @@ from benchmarks.scratch import set_params
 from stages import crossvalidate
 from stages.common import params
 from stages.learning import dataset, network
-from stages.learning.settings import Crossvalidate, Machine, Preprocess, Train
+from stages.learning.settings import Crossvalidate, Machine, Preprocess, Training
 
 SETTINGS = {
     "crossvalidate.folds": 3,
-    "preprocess.validation": "holdout",
-    "train.epochs": 1,
-    "train.patience": 1,
+    "train.recipe": "holdout",
+    "recipes.holdout.epochs": 1,
+    "recipes.holdout.patience": 1,
 }
 SHORT, LONG, ROUNDS = 1, 3, 3
 
@@ -64,7 +64,7 @@ def multiply(source: Path, target: Path, count: int) -> None:
 
 def fold() -> None:
     """One fold, as `crossvalidate` runs it."""
-    settings, training = params.load(Crossvalidate), params.load(Train)
+    settings, training = params.load(Crossvalidate), params.load(Training)
     images = dataset.load(["train", "validation"]).unpacked(params.load(Machine).memory_gigabytes)
     network.start(training.threads, training.device)
     share = params.load(Preprocess).validation_share
@@ -73,7 +73,7 @@ def fold() -> None:
 
 def epoch() -> None:
     """Measures and prints."""
-    settings = params.load(Train)
+    settings = params.load(Training)
     network.start(settings.threads, settings.device)
     sets: dict[str, Any] = {
         name: [dataset.load([use]).unpacked(gigabytes) for use in ("train", "validation")]

@@ -36,8 +36,9 @@ from benchmarks.scratch import project, run
 SMALL = {
     "download.phantom_share": 0.1,
     "preprocess.validation_share": 0.5,
-    "train.batch_size": 4,
-    "train.epochs": 2,
+    "recipes.tuned.batch_size": 4,
+    "recipes.tuned.epochs": 2,
+    "recipes.tuned.warmup_epochs": 1,
     "evaluate.bootstrap_samples": 100,
     "evaluate.gradcam_images": 2,
     "crossvalidate.folds": 2,

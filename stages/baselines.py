@@ -16,7 +16,7 @@ from stages.common import files, params, stage
 from stages.common.errors import InputError
 from stages.judging import baselines
 from stages.learning import dataset, splits
-from stages.learning.settings import Crossvalidate, Preprocess
+from stages.learning.settings import Crossvalidate, Training
 
 AUDIT = Path("data/audit.csv")
 DETAILS = Path("metrics/details/baselines.json")
@@ -60,7 +60,7 @@ def record(
 
 def main() -> None:
     """Runs the stage."""
-    settings, protocol = params.load(Crossvalidate), params.load(Preprocess).validation
+    settings, protocol = params.load(Crossvalidate), params.load(Training).validation
     # under the protocol `original`, the test images themselves are the validation images
     uses = ["train", "validation"] if protocol == "holdout" else ["train"]
     images = dataset.load([*uses, "test"])

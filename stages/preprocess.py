@@ -5,9 +5,10 @@ Reads `data/raw` and `data/audit.csv`. Writes to `data/processed`: the images as
 class and more, see `dataset.INDEX_COLUMNS`) and `provenance.json`, as it came with `data/raw` but
 for the SHA-256 over all files, which here is that of these.
 
-Under `holdout`, a grouped and stratified share of train/ becomes the validation images and test/
-is left alone. Under `original`, all of train/ is trained on and the test images are the
-validation images too, as in the original system; no file is written twice for that.
+Where the recipe's validation is `none`, all of train/ is trained on and there are no validation
+images. Under `holdout`, a grouped and stratified share of train/ becomes these and test/ is left
+alone. Under `original`, all of train/ is trained on and the test images are the validation images
+too, as in the original system; no file is written twice for that.
 """
 
 import csv
@@ -20,7 +21,7 @@ from stages.common.errors import InputError, shown
 from stages.intake import decode
 from stages.learning import splits
 from stages.learning.dataset import INDEX_COLUMNS, PROCESSED, SIZE
-from stages.learning.settings import Preprocess
+from stages.learning.settings import Preprocess, Training
 
 RAW = Path("data/raw")
 TABLE = Path("data/audit.csv")
@@ -41,18 +42,19 @@ def read_table(path: Path = TABLE) -> list[dict[str, str]]:
         ) from None
 
 
-def uses_of(rows: Sequence[dict[str, str]], settings: Preprocess) -> list[str]:
+def uses_of(rows: Sequence[dict[str, str]], validation: str, settings: Preprocess) -> list[str]:
     """What each image is used for: "train", "validation" or "test".
 
     Args:
         rows: The audit's table; split, class and group of each image.
-        settings: The protocol. Under "original" no image is "validation" alone, so none is here.
+        validation: The recipe's. Only under "holdout" is an image "validation" alone.
+        settings: The share that is held out.
 
     Raises:
         InputError: A class is too small to hold a share out.
     """
     uses = [row["split"] for row in rows]
-    if settings.validation == "holdout":
+    if validation == "holdout":
         train = [position for position, use in enumerate(uses) if use == "train"]
         _, held_out = splits.hold_out(
             [rows[position]["class"] for position in train],
@@ -65,7 +67,9 @@ def uses_of(rows: Sequence[dict[str, str]], settings: Preprocess) -> list[str]:
     return uses
 
 
-def index_of(rows: Sequence[dict[str, str]], settings: Preprocess) -> list[dict[str, Any]]:
+def index_of(
+    rows: Sequence[dict[str, str]], validation: str, settings: Preprocess
+) -> list[dict[str, Any]]:
     """The rows of `index.csv`, in the order of the audit's table.
 
     Raises:
@@ -78,9 +82,9 @@ def index_of(rows: Sequence[dict[str, str]], settings: Preprocess) -> list[dict[
             "use": use,
             **{name: row[name] for name in INDEX_COLUMNS if name not in ("file", "use")},
         }
-        for row, use in zip(rows, uses_of(rows, settings), strict=True)
+        for row, use in zip(rows, uses_of(rows, validation, settings), strict=True)
     ]
-    if settings.validation == "original":
+    if validation == "original":
         index += [entry | {"use": "validation"} for entry in index if entry["use"] == "test"]
     return index
 
@@ -116,9 +120,9 @@ def write_images(pairs: Sequence[tuple[Path, Path]], threads: int | None = None)
 
 def main() -> None:
     """Runs the stage."""
-    settings = params.load(Preprocess)
+    validation = params.load(Training).validation
     provenance = files.read_json(RAW / "provenance.json", "download")
-    index = index_of(read_table(), settings)
+    index = index_of(read_table(), validation, params.load(Preprocess))
     with files.atomic_write(PROCESSED) as partial:
         targets = {entry["file"]: entry["path"] for entry in index}
         write_images([(RAW / source, partial / target) for target, source in targets.items()])
@@ -127,7 +131,7 @@ def main() -> None:
         files.write_json(partial / "provenance.json", provenance | {"sha256": sha256})
     uses = [entry["use"] for entry in index]
     counts = ", ".join(f"{uses.count(use)} {use}" for use in ("train", "validation", "test"))
-    print(f"{len(targets)} images written; protocol {settings.validation}: {counts}")
+    print(f"{len(targets)} images written; validation {validation}: {counts}")
 
 
 if __name__ == "__main__":

@@ -62,15 +62,15 @@ def table(results: Mapping[str, Any]) -> str:
         )
         for name, row in compare["baselines"].items()
     ]
-    protocol = provenance["protocol"]
-    optimistic = " (test/ chose the epoch: optimistic there)" if protocol == "original" else ""
+    original = provenance["protocol"] == "original"
+    optimistic = " (test/ chose the epoch: optimistic there)" if original else ""
     if rate := external["false_positive_rate"]:
         elsewhere = f"{words.false_positives(rate)}, {words.interval(rate, 'share')}"
     else:
         elsewhere = "none"
     return "\n".join(
         [
-            f"{provenance['data']}, protocol {protocol}{optimistic}",
+            f"{provenance['data']}, recipe {provenance['recipe']}{optimistic}",
             f"The network is {words.verdict(compare)}: "
             f"{words.difference(best)}, {words.p_value(best['p_holm'])} (McNemar, Holm)",
             line("accuracy", titles, "network minus baseline"),

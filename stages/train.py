@@ -1,11 +1,12 @@
 """Trains the network.
 
-Reads `data/processed` (uses "train" and "validation"). Writes `models/classifier.keras`, the same
-network as LiteRT in `models/classifier.tflite`, which is what all others run,
-`models/classifier.json` (what goes with it: class names, temperature, provenance),
+Reads `data/processed` (uses "train" and, where the recipe stops early, "validation"). Writes
+`models/classifier.keras`, the same network as LiteRT in `models/classifier.tflite`, which is what
+all others run, `models/classifier.json` (what goes with it: class names, temperature, provenance),
 `models/novelty.npz` (what the training images look like),
-`metrics/details/train.json`, `metrics/plots/history.json` (a record per epoch), and, for
-`dvc metrics show`, accuracy and loss in `metrics/train.json` and `metrics/val.json`.
+`metrics/details/train.json`, `metrics/plots/history.json` (accuracy and loss by epoch, of the
+training and of the validation images), and, for `dvc metrics show`, those of the epoch whose
+weights are kept, in `metrics/train.json`.
 """
 
 import hashlib
@@ -17,11 +18,11 @@ import numpy as np
 from stages.common import files, params, stage
 from stages.common.errors import InputError
 from stages.learning import classifier, dataset, network, novelty, temperature
-from stages.learning.settings import Machine, Preprocess, Train
+from stages.learning.settings import Machine, Training
 
 DETAILS = Path("metrics/details/train.json")
 HISTORY = Path("metrics/plots/history.json")
-METRICS = Path("metrics")
+METRICS = Path("metrics/train.json")
 _TOLERANCE = 1e-5  # of a probability
 
 
@@ -39,17 +40,38 @@ def check(shipped: classifier.Classifier, trained: Any, pixels: dataset.Pixels) 
         )
 
 
+def curves(history: list[dict[str, float]]) -> list[dict[str, float | str]]:
+    """A record per epoch and kind of images: `epoch`, `images`, `accuracy`, `loss`.
+
+    Args:
+        history: As from `network.fit`. `images` is "training" or "validation".
+    """
+    return [
+        {
+            "epoch": record["epoch"],
+            "images": images,
+            "accuracy": record[f"{prefix}accuracy"],
+            "loss": record[f"{prefix}loss"],
+        }
+        for images, prefix in (("training", ""), ("validation", "val_"))
+        for record in history
+        if f"{prefix}loss" in record
+    ]
+
+
 def main() -> None:
     """Runs the stage."""
-    settings = params.load(Train)
+    settings = params.load(Training)
     provenance = {
         "data": dataset.provenance()["data"],
-        "protocol": params.load(Preprocess).validation,
+        "protocol": settings.validation,
+        "recipe": settings.recipe,
     }
-    both = dataset.load(["train", "validation"]).unpacked(params.load(Machine).memory_gigabytes)
-    train, validation = (
-        both.take(np.flatnonzero(both.table["use"] == use)) for use in ("train", "validation")
+    every = dataset.load(["train", "validation"]).unpacked(params.load(Machine).memory_gigabytes)
+    train, rest = (
+        every.take(np.flatnonzero(every.table["use"] == use)) for use in ("train", "validation")
     )
+    validation = None if settings.validation == "none" else rest
     network.start(settings.threads, settings.device)
     trained, history, kept = network.fit(train, validation, settings, "train")
     exported = network.export(trained)
@@ -61,35 +83,34 @@ def main() -> None:
         "sha256": hashlib.sha256(exported).hexdigest(),
     }
     shipped = classifier.Classifier(exported, metadata)
-    for images in (train, validation):
-        check(shipped, trained, images.pixels)
-    probabilities = shipped.probabilities(validation.pixels)
-    metadata["temperature"] = temperature.fit(probabilities, validation.labels)
+    check(shipped, trained, every.pixels)
+    if validation is not None:
+        probabilities = shipped.probabilities(validation.pixels)
+        metadata["temperature"] = temperature.fit(probabilities, validation.labels)
     network.save(trained, network.MODEL)
     with files.atomic_write(classifier.MODEL) as partial:
         partial.write_bytes(exported)
     files.write_json(classifier.METADATA, metadata)
     novelty.fit(train.pixels, train.table["group"].to_numpy()).save()
-    files.write_json(HISTORY, history)
+    files.write_json(HISTORY, curves(history))
     final = {name: value for name, value in history[kept - 1].items() if name != "epoch"}
     files.write_json(
         DETAILS,
         {
             "provenance": provenance,
             "computed_by": network.computed_by(settings),
-            "images": {"train": len(train), "validation": len(validation)},
+            "images": {"train": len(train), "validation": len(rest)},
             "parameters": trained.count_params(),
             "epochs": len(history),
             "kept_epoch": kept,
             **final,
         },
     )
-    for name, prefix in (("train", ""), ("val", "val_")):
-        numbers = {"acc": final[f"{prefix}accuracy"], "loss": final[f"{prefix}loss"]}
-        files.write_metrics(METRICS / f"{name}.json", provenance, numbers)
+    numbers = {name.replace("accuracy", "acc"): value for name, value in final.items()}
+    files.write_metrics(METRICS, provenance, numbers)
     print(
         f"{len(train)} images, {len(history)} epochs; the weights are those of epoch {kept}: "
-        f"accuracy {final['accuracy']:.4f}, val_accuracy {final['val_accuracy']:.4f}"
+        + ", ".join(f"{name} {value:.4f}" for name, value in final.items())
     )
 
 

@@ -132,10 +132,10 @@ def make_raw(
 def write_params(folder: Path, **values: object) -> None:
     """Writes the project's params.yaml to `folder`, with other values for some unique keys.
 
-    And the table of records that it names.
+    And the table of records that it names. The recipe is `holdout` if it isn't changed.
     """
     text = (PROJECT / "params.yaml").read_text()
-    for key, value in values.items():
+    for key, value in ({"recipe": "holdout"} | values).items():
         line = f"  {key}: {value}".replace("\\", r"\\")
         text, count = re.subn(rf"(?m)^  {key}: \S+", line, text)
         if count != 1:

@@ -17,7 +17,7 @@ from stages import evaluate, train
 from stages.common import files, params
 from stages.judging.baselines import FRAME
 from stages.learning.dataset import INDEX_COLUMNS, SIZE, Images
-from stages.learning.settings import Train
+from stages.learning.settings import Training
 
 REPOSITORY = Path(__file__).parents[1]
 CLASSES = ("Covid", "Normal", "Viral Pneumonia")
@@ -116,19 +116,25 @@ def images_of(pictures: Sequence[Picture]) -> Images:
 
 
 def settings_with(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """params.yaml of the repository with some values changed, such as {"train.epochs": 1}."""
+    """params.yaml of the repository with some values changed, such as {"train.epochs": 1}.
+
+    The recipe is `holdout` if it isn't changed; a key of it may be written as one of `train`.
+    """
     values: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text("utf-8"))
+    changes = {"train.recipe": "holdout"} | dict(changes)
+    recipe = values["recipes"][changes["train.recipe"]]
     for key, value in changes.items():
         group, name = key.split(".")
-        assert name in values[group]
-        values[group][name] = value
+        place = recipe if group == "train" and name in recipe else values[group]
+        assert name in place
+        place[name] = value
     return values
 
 
-def training(**changes: Any) -> Train:
-    """The group `train` of params.yaml, with some values changed."""
+def training(**changes: Any) -> Training:
+    """What a network is trained by, see `settings_with`, with some values changed."""
     changed = {f"train.{name}": value for name, value in changes.items()}
-    settings: Train = params.parse(settings_with(changed)).train
+    settings: Training = params.parse(settings_with(changed)).train
     return settings
 
 

@@ -7,7 +7,7 @@ concerns its own folder alone.
 
 import importlib
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ruamel.yaml import YAML
@@ -22,10 +22,29 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
-class Group(BaseModel):
-    """A group of params.yaml, whose name there is that of its class in small letters."""
+class Checked(BaseModel):
+    """Keys and their values; a ValueError of a validator of all of it begins with the key."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Group(Checked):
+    """A group of params.yaml, whose name there is that of its class in small letters.
+
+    A group of named sets of keys has `extra="allow"`, and `__pydantic_extra__: dict[str, Set]`.
+    """
+
+    def joined(self, groups: Any) -> "Group":
+        """This group with what it takes from others.
+
+        Args:
+            groups: All of them, as they stand in params.yaml.
+
+        Raises:
+            ValueError: begins with the key at fault.
+        """
+        del groups
+        return self
 
 
 AnyGroup = TypeVar("AnyGroup", bound=Group)
@@ -49,8 +68,14 @@ def _shown(value: object) -> str:
 
 
 def _keys(place: tuple[str, ...]) -> str:
-    """The keys that there are in a group, or the groups where `place` is empty."""
-    return ", ".join(groups()[place[0]].model_fields if place else groups())
+    """What there is in a group or in a named set, or the groups where `place` is empty."""
+    if not place:
+        return f"the keys {', '.join(groups())}"
+    keys: type[BaseModel] = groups()[place[0]]
+    if sets := keys.__annotations__.get("__pydantic_extra__"):
+        keys = get_args(sets)[1]
+    names = f"the keys {', '.join(keys.model_fields)}"
+    return f"names, each with {names}" if sets and len(place) == 1 else names
 
 
 def _sentence(problem: Any) -> str:
@@ -62,12 +87,13 @@ def _sentence(problem: Any) -> str:
         case "missing":
             return f"{key}: this key is missing"
         case "extra_forbidden" | "invalid_key":
-            return f"{key}: there is no such key, expected one of {_keys(place[:-1])}"
+            expected = _keys(place[:-1]).removeprefix("the keys ")
+            return f"{key}: there is no such key, expected one of {expected}"
         case "model_type":
-            expected = f"found {_shown(problem['input'])}, expected the keys {_keys(place)}"
+            expected = f"found {_shown(problem['input'])}, expected {_keys(place)}"
             return f"{key}: {expected}" if place else expected
         case "value_error":
-            return message.removeprefix("Value error, ")
+            return f"{key}.{message.removeprefix('Value error, ')}"
         case _:
             expected = message.removeprefix("Input should be ")
             return f"{key}: found {_shown(problem['input'])}, expected {expected}"
@@ -81,12 +107,14 @@ def parse(values: object, source: str = str(PARAMS_FILE)) -> Any:
     """
     fields: Any = {name: (group, ...) for name, group in groups().items()}
     try:
-        return create_model("Params", __config__=Group.model_config, **fields).model_validate(
-            values
-        )
+        model: Any = create_model("Params", __config__=Group.model_config, **fields)
+        checked = model.model_validate(values)
+        return checked.model_copy(update={name: group.joined(checked) for name, group in checked})
     except ValidationError as error:
         problems = "\n".join(f"  {_sentence(problem)}" for problem in error.errors())
-        raise InputError(f"{source} can't be used:\n{problems}") from None
+    except ValueError as error:
+        problems = f"  {error}"
+    raise InputError(f"{source} can't be used:\n{problems}")
 
 
 def load_all(path: Path = PARAMS_FILE) -> Any:
@@ -113,10 +141,9 @@ def load_all(path: Path = PARAMS_FILE) -> Any:
 
 
 def load(group: type[AnyGroup]) -> AnyGroup:
-    """Reads params.yaml, checks all of it, and gives one group.
+    """Reads params.yaml, checks all of it, and gives one group, joined with what it takes.
 
     Raises:
         InputError: see `load_all`.
     """
-    settings: AnyGroup = getattr(load_all(), group.__name__.lower())
-    return settings
+    return next(settings for _, settings in load_all() if isinstance(settings, group))

@@ -23,7 +23,7 @@ import numpy as np
 from stages.common import files
 from stages.common.errors import InputError
 from stages.learning.dataset import SIZE
-from stages.learning.settings import Train
+from stages.learning.settings import Training
 
 if TYPE_CHECKING:
     from stages.learning.dataset import Images, Pixels
@@ -105,7 +105,7 @@ def start(threads: int, device: str = "cpu") -> Any:
     return tensorflow
 
 
-def computed_by(settings: Train) -> dict[str, Any]:
+def computed_by(settings: Training) -> dict[str, Any]:
     """What the bits depend on beside code, data and parameters; `start` has been called.
 
     Returns:
@@ -163,76 +163,101 @@ def build(classes: int, precision: str = "float32") -> Any:
 
 
 def fit(
-    train: Images, validation: Images, settings: Train, label: str
+    train: Images, validation: Images | None, settings: Training, label: str
 ) -> tuple[Any, list[dict[str, float]], int]:
-    """Trains a new network as the original was trained; `start` has been called.
+    """Trains a new network by a recipe; `start` has been called.
 
     Args:
-        train: What it learns from. Partial batches count.
-        validation: What early stopping watches.
-        settings: The group `train` of params.yaml.
+        train: What it learns from, in another order in each epoch. Partial batches count.
+        validation: What early stopping watches; without it every epoch is run.
+        settings: The recipe, the seed and what it is trained on.
         label: Stands before the progress bar.
 
     Returns:
         The network, in float32 whichever the precision; a record per epoch (epoch from 1, accuracy,
-        loss, val_accuracy, val_loss); and the number of the epoch whose weights the network has.
+        loss, and of the validation images val_accuracy, val_loss); and the number of the epoch
+        whose weights the network has.
 
     Raises:
         InputError: A batch is larger than the training set, or can't be divided among the GPUs, or
             the loss or a weight is no longer a number.
     """
     import keras
-    import tensorflow
     from tqdm import tqdm
     from tqdm.keras import TqdmCallback
 
     if settings.batch_size > len(train):
         raise InputError(
-            f"train.batch_size: found {settings.batch_size}, expected at most {len(train)}, "
-            "the number of training images. Lower it in params.yaml."
+            f"recipes.{settings.recipe}.batch_size: found {settings.batch_size}, expected at most "
+            f"{len(train)}, the number of training images. Lower it in params.yaml."
         )
     strategy = _strategy(settings.device)
     devices = strategy.num_replicas_in_sync
     if settings.batch_size % devices:
         raise InputError(
-            f"train.batch_size: found {settings.batch_size}, expected a multiple of {devices}, the "
-            "number of GPUs, which get equal parts of each batch. Change it in params.yaml."
+            f"recipes.{settings.recipe}.batch_size: found {settings.batch_size}, expected a "
+            f"multiple of {devices}, the number of GPUs, which get equal parts of each batch. "
+            "Change it in params.yaml."
         )
     keras.utils.clear_session()  # else the networks of a cross-validation pile up in memory
     keras.utils.set_random_seed(settings.seed)
-    # as Keras shuffles arrays where determinism is on: once, for all epochs
-    order = tensorflow.random.shuffle(np.arange(len(train)), seed=0).numpy()
-    config = {"learning_rate": settings.learning_rate}
     with strategy.scope():
         network = build(len(train.classes), settings.precision)
         network.compile(
-            optimizer=keras.optimizers.get({"class_name": settings.optimizer, "config": config}),
+            optimizer=_optimizer(settings, steps=-(-len(train) // settings.batch_size)),
             loss="categorical_crossentropy",
             metrics=["accuracy"],
         )
-    stopping = keras.callbacks.EarlyStopping(
-        monitor=settings.monitor,
-        mode=settings.mode,
-        patience=settings.patience,
-        min_delta=settings.min_delta,
-        restore_best_weights=settings.weights == "best",
-    )
-    bar = TqdmCallback(verbose=0, tqdm_class=tqdm, desc=label, disable=None)  # on terminals only
+    callbacks = [_finite(network, settings)]
+    watched = stopping = None
+    if validation is not None:
+        watched = _stream(validation, settings.batch_size, devices)
+        stopping = keras.callbacks.EarlyStopping(
+            monitor=settings.monitor,
+            mode=settings.mode,
+            patience=settings.patience,
+            min_delta=settings.min_delta,
+            restore_best_weights=settings.weights == "best",
+        )
+        callbacks.append(stopping)
+    # on terminals only
+    callbacks.append(TqdmCallback(verbose=0, tqdm_class=tqdm, desc=label, disable=None))
     log = network.fit(
-        _stream(train.take(order), settings.batch_size, devices),
+        _stream(train, settings.batch_size, devices, settings.seed),
         epochs=settings.epochs,
-        validation_data=_stream(validation, settings.batch_size, devices),
+        validation_data=watched,
         shuffle=False,  # it would be a remark: a stream has its order
-        callbacks=[_finite(network, settings), stopping, bar],
+        callbacks=callbacks,
         verbose=0,
     ).history
-    names = ("accuracy", "loss", "val_accuracy", "val_loss")
+    names = [name for name in ("accuracy", "loss", "val_accuracy", "val_loss") if name in log]
     history = [
         {"epoch": epoch, **dict(zip(names, values, strict=True))}
         for epoch, values in enumerate(zip(*(log[name] for name in names), strict=True), 1)
     ]
-    kept = stopping.best_epoch + 1 if settings.weights == "best" else len(history)
+    kept = stopping.best_epoch + 1 if stopping and settings.weights == "best" else len(history)
     return _bare(network), history, kept
+
+
+def _optimizer(settings: Training, steps: int) -> Any:
+    """The recipe's optimizer, with its learning rate as a number or as a function of the step.
+
+    Args:
+        settings: Of these, the recipe.
+        steps: How many there are in an epoch.
+    """
+    import keras
+
+    rate: Any = settings.learning_rate
+    if settings.schedule == "cosine":  # Loshchilov and Hutter 2017, without restarts
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0,
+            warmup_target=settings.learning_rate,
+            warmup_steps=settings.warmup_epochs * steps,
+            decay_steps=(settings.epochs - settings.warmup_epochs) * steps,
+        )
+    config = {"learning_rate": rate}
+    return keras.optimizers.get({"class_name": settings.optimizer, "config": config})
 
 
 def _strategy(device: str) -> Any:
@@ -248,27 +273,31 @@ def _strategy(device: str) -> Any:
     return tensorflow.distribute.MirroredStrategy([each.name for each in devices])
 
 
-def _stream(images: Images, batch_size: int, devices: int) -> Any:
-    """A tf.data.Dataset of batches in the order of the images; the next one is read ahead.
+def _stream(images: Images, batch_size: int, devices: int, seed: int | None = None) -> Any:
+    """A tf.data.Dataset of batches; the next one is read ahead.
 
-    Several devices get equal parts of every batch, since TensorFlow takes the mean of the devices'
-    means: images that can't be divided are filled up with the first ones.
+    With a seed, every epoch has an order of its own, an exact shuffle of all images; without, they
+    come as they are. Several devices get equal parts of every batch, since TensorFlow takes the
+    mean of the devices' means: images that can't be divided are filled up with the first ones.
     """
     import tensorflow
 
-    pixels, labels = images.pixels, images.one_hot
-    positions = np.resize(np.arange(len(images)), -(-len(images) // devices) * devices)
+    pixels, labels, count = images.pixels, images.one_hot, len(images)
+    filled_up = np.arange(-(-count // devices) * devices) % count
 
     def batch(chosen: Any) -> Any:
         found = tensorflow.numpy_function(pixels.__getitem__, [chosen], np.uint8)
         found.set_shape((None, SIZE, SIZE, 3))
         return found, tensorflow.gather(labels, chosen)
 
-    dataset = tensorflow.data.Dataset.from_tensor_slices(positions)
-    return dataset.batch(batch_size).map(batch).prefetch(1)
+    order = tensorflow.data.Dataset.range(count)
+    if seed is not None:
+        order = order.shuffle(count, seed, reshuffle_each_iteration=True)
+    every = order.batch(count).map(lambda epoch: tensorflow.gather(epoch, filled_up))
+    return every.unbatch().batch(batch_size).map(batch).prefetch(1)
 
 
-def _finite(network: Any, settings: Train) -> Any:
+def _finite(network: Any, settings: Training) -> Any:
     """A Keras callback that ends a training whose loss or weights become NaN or infinite.
 
     The weights too, because ReLU and pooling turn what is no number into 0: a network whose
@@ -280,9 +309,9 @@ def _finite(network: Any, settings: Train) -> Any:
         values = [*logs.values(), *network.get_weights()]
         if not all(np.isfinite(value).all() for value in values):
             raise InputError(
-                f"train.learning_rate: found {settings.learning_rate}, with which the loss or the "
-                f"weights were no longer numbers after epoch {epoch + 1}; expected a lower one. "
-                "Lower it in params.yaml."
+                f"recipes.{settings.recipe}.learning_rate: found {settings.learning_rate}, with "
+                f"which the loss or the weights were no longer numbers after epoch {epoch + 1}; "
+                "expected a lower one. Lower it in params.yaml."
             )
 
     return keras.callbacks.LambdaCallback(on_epoch_end=check)

@@ -61,7 +61,7 @@ def all_of(results: Mapping[str, Any]) -> dict[str, Chart]:
 
 
 def write(results: Mapping[str, Any], folder: Path) -> None:
-    """Draws all charts as PNG, with a title that names what it shows, the data and the protocol.
+    """Draws all charts as PNG, with a title that names what it shows, the data and the recipe.
 
     Args:
         results: As for `all_of`.
@@ -71,9 +71,7 @@ def write(results: Mapping[str, Any], folder: Path) -> None:
     for name, chart in all_of(results).items():
         with drawing.drawing(folder / f"{name}.png", chart.inches) as figure:
             data = textwrap.fill(provenance["data"], int(chart.inches[0] * 12))
-            figure.suptitle(
-                f"{chart.what}, protocol {provenance['protocol']}\n{data}", fontsize=10.5
-            )
+            figure.suptitle(f"{chart.what}, recipe {provenance['recipe']}\n{data}", fontsize=10.5)
             _paint(chart, figure)
 
 
@@ -125,18 +123,19 @@ def _paint(chart: Chart, figure: Any) -> None:
 
 
 def history(results: Mapping[str, Any], metric: str, label: str) -> Chart:
-    """Training and validation by epoch; `metric` is "accuracy" or "loss"."""
-    records, kept = results["history"], results["train"]["kept_epoch"]
-    epochs = [record["epoch"] for record in records]
+    """Training and, if any, validation by epoch; `metric` is "accuracy" or "loss"."""
+    kept = results["train"]["kept_epoch"]
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
-        for key, name, colour, line in (
-            (metric, "training", COLOURS[0], "o-"),
-            (f"val_{metric}", "validation", COLOURS[1], "s--"),
+        for name, colour, line in (
+            ("training", COLOURS[0], "o-"),
+            ("validation", COLOURS[1], "s--"),
         ):
-            values = [record[key] for record in records]
-            axes.plot(epochs, values, line, color=colour, label=name, markersize=4)
+            records = [record for record in results["history"] if record["images"] == name]
+            if records:
+                epochs, values = ([record[key] for record in records] for key in ("epoch", metric))
+                axes.plot(epochs, values, line, color=colour, label=name, markersize=4)
         axes.axvline(kept, color=GREY, linestyle=":", label=f"weights kept: epoch {kept}")
         axes.set(xlabel="epoch", ylabel=label)
         axes.set_ylim(**({"top": 1.02} if metric == "accuracy" else {"bottom": 0}))

@@ -68,6 +68,12 @@ OPTIMISTIC = (
     "so every metric of the network on them is optimistic: expect worse on images that it has "
     "never met. The cross-validation and the baselines are free of this."
 )
+VALIDATION = {
+    "none": "no image of train/ was held out, and test/ decided nothing",
+    "holdout": "a share of train/ decided when to stop, and test/ nothing",
+    "original": "test/ decided when to stop",
+}
+"""What a recipe's `validation` means."""
 NO_DEVICE = "Not for diagnosis, triage, screening or any other decision about a person."
 LONGEST_LIST = 30
 """Sources, contradicting, leaked and unreadable images that are listed one by one; the rest is
@@ -285,6 +291,20 @@ def confidence(temperature: float) -> Markdown:
     )
 
 
+def when_kept(train: Mapping[str, Any], metric: str) -> str:
+    """A metric at the epoch whose weights are kept, in a sentence.
+
+    Args:
+        train: The contents of metrics/details/train.json.
+        metric: "accuracy" or "loss".
+    """
+    kinds = {"training": train[metric]}
+    if f"val_{metric}" in train:
+        kinds["validation"] = train[f"val_{metric}"]
+    numbers = listed((f"{value:.3f} on the {kind} images" for kind, value in kinds.items()), "and")
+    return f"At the epoch that was kept, {train['kept_epoch']} of {train['epochs']}, {numbers}."
+
+
 def where_it_looks(gradcam: Mapping[str, Any]) -> Markdown:
     """How much of the activation lies outside the central region, in two sentences.
 
@@ -331,7 +351,7 @@ def environment(
     sentences = (
         *(all_radiographs, approximated, changed, compared, confidence, contradicting),
         false_positives,
-        *(how_good, how_much_better, told_by, where_it_looks),
+        *(how_good, how_much_better, told_by, when_kept, where_it_looks),
     )
     made.globals |= {sentence.__name__: sentence for sentence in sentences}
     made.globals |= {
@@ -346,6 +366,7 @@ def environment(
         "optimistic": Markdown(OPTIMISTIC),
         "sees": SEES,
         "synthetic_words": Markdown(SYNTHETIC),
+        "validation": VALIDATION,
     }
     return made
 
@@ -375,6 +396,20 @@ def _on_records(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _parameters(settings: Any) -> dict[str, dict[str, Any]]:
+    """The parameters that the results depend on, by group; of the recipes only the one used."""
+    recipe = dict(settings.recipes)[settings.train.recipe]
+    groups = {
+        name: dict(group)
+        for name, group in settings
+        if name not in ("download", "machine", "recipes")
+    }
+    for key in type(recipe).model_fields:
+        del groups["train"][key]
+    used = {key: value for key, value in recipe if value is not None}
+    return groups | {f"recipes.{settings.train.recipe}": used}
+
+
 def values(results: Mapping[str, Any], settings: Any) -> dict[str, Any]:
     """What the templates of the card and of the report page are filled with.
 
@@ -394,8 +429,10 @@ def values(results: Mapping[str, Any], settings: Any) -> dict[str, Any]:
         **results,
         **_on_records(results),
         "settings": settings,
+        "parameters": _parameters(settings),
         "synthetic": results["provenance"]["source"] == "phantom",
         "protocol": evaluate["provenance"]["protocol"],
+        "recipe": evaluate["provenance"]["recipe"],
         "all_test": evaluate["all_test"],
         "leak_free": leak_free,
         "best": compare["baselines"][compare["best"]],

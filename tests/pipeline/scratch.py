@@ -1,5 +1,7 @@
 """A scratch repository with the whole project in it, shrunken so that a run takes seconds."""
 
+import functools
+import operator
 import os
 import re
 import shutil
@@ -68,9 +70,10 @@ class Scratch:
         path = self.folder / "params.yaml"
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         for name, value in values.items():
-            group, key = name.split(".")
-            assert key in tree[group], name
-            tree[group][key] = value
+            *groups, key = name.split(".")
+            place = functools.reduce(operator.getitem, groups, tree)
+            assert key in place, name
+            place[key] = value
         path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
 
     def append(self, name: str, text: str) -> None:
