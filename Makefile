@@ -24,7 +24,7 @@ repro: .dvc/config.local ## set up, then run the pipeline (dvc repro)
 	@echo "  make look                 all that was found out, as a page"
 	@echo "  make serve                a page to drop images on"
 	@echo "  dvc plots show            every chart, as a page"
-	@echo "  dvc exp run -S recipes.tuned.learning_rate=0.001    an experiment       (needs git)"
+	@echo "  dvc exp run -S recipes.tuned.learning_rate=0.001  an experiment (needs git)"
 	@echo "  dvc metrics diff; dvc plots diff            what it changed     (need git)"
 
 setup: .dvc/config.local ## set up alone, to `dvc pull` what a colleague has run

@@ -1,4 +1,6 @@
 import copy
+import functools
+import operator
 import os
 import re
 import subprocess
@@ -16,12 +18,18 @@ from pydantic import ValidationError
 
 from stages.common import params
 from stages.common.errors import InputError
-from stages.learning.settings import Train
-from tests import made
+from stages.learning.settings import EARLY_STOPPING, Recipe, Train, Training
 
 PROJECT = Path(__file__).resolve().parents[2]
 VALUES: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "params.yaml").read_text())
-KEYS = [(group, key) for group, keys in VALUES.items() for key in keys]
+RECIPES = VALUES["recipes"]
+KEYS = [
+    *((group, key) for group, keys in VALUES.items() if group != "recipes" for key in keys),
+    *((f"recipes.{name}", key) for name, keys in RECIPES.items() for key in keys),
+]
+"""Each with the group, or the recipe, that it is in."""
+BY_NAME = {f"recipes.{name}": keys for name, keys in RECIPES.items()}
+GROUPS = {name: keys for name, keys in VALUES.items() if name != "recipes"} | BY_NAME
 
 SCALARS = st.one_of(
     st.none(),
@@ -42,8 +50,9 @@ ANYTHING = st.recursive(
 
 
 def changed(group: str, key: object, value: object) -> dict[str, Any]:
+    """VALUES with another value; the group may be a recipe, such as `recipes.tuned`."""
     values: dict[str, Any] = copy.deepcopy(VALUES)
-    values[group][key] = value
+    functools.reduce(operator.getitem, group.split("."), values)[key] = value
     return values
 
 
@@ -66,7 +75,15 @@ def load_message(tmp_path: Path, content: bytes) -> str:
 
 
 def test_the_file_of_the_project_is_read() -> None:
-    assert params.load_all(PROJECT / "params.yaml").model_dump() == VALUES
+    read = {name: dict(group) for name, group in params.load_all(PROJECT / "params.yaml")}
+    recipes = {
+        name: recipe.model_dump(exclude_defaults=True)
+        for name, recipe in read.pop("recipes").items()
+    }
+    train = read.pop("train")
+    assert recipes == RECIPES
+    assert train == {**VALUES["train"], **dict(Recipe(**RECIPES[VALUES["train"]["recipe"]]))}
+    assert read == {name: VALUES[name] for name in VALUES if name not in ("train", "recipes")}
 
 
 def test_the_groups_are_found_beside_what_they_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,10 +96,11 @@ def test_the_groups_are_found_beside_what_they_set(monkeypatch: pytest.MonkeyPat
         "external": "stages.judging.settings",
         "machine": "stages.learning.settings",
         "preprocess": "stages.learning.settings",
+        "recipes": "stages.learning.settings",
         "train": "stages.learning.settings",
     }
     monkeypatch.chdir(PROJECT)
-    assert params.load(Train).model_dump() == VALUES["train"]
+    assert params.load(Train) == params.load(Training) == params.load_all().train
 
 
 @pytest.mark.parametrize("first", ["sources", "intake", "learning", "judging"])
@@ -108,7 +126,7 @@ params.load(next(value for value in vars(settings).values()
         check=False,
         timeout=60,
     )
-    for key, known in (("train.ephocs", "optimizer, learning_rate, "), ("trian", "audit, ")):
+    for key, known in (("train.ephocs", "recipe, seed, "), ("trian", "audit, ")):
         assert f"\n  {key}: there is no such key, expected one of {known}" in done.stderr
 
 
@@ -118,14 +136,101 @@ def test_every_group_of_the_file_is_one_that_a_stage_of_dvc_yaml_depends_on() ->
     assert named | {"machine"} == set(VALUES)  # on which no bit depends
 
 
+def test_no_stage_depends_on_a_recipe_that_is_not_used() -> None:
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].values()
+    named = [key for stage in stages for key in stage.get("params", []) if "recipes" in key]
+    assert set(named) == {"recipes.${train.recipe}", "recipes.${train.recipe}.validation"}
+
+
 @pytest.mark.parametrize(("monitor", "mode"), [("val_loss", "min"), ("val_accuracy", "max")])
-def test_the_mode_follows_from_what_is_monitored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitor: str, mode: str
-) -> None:
-    made.write_params(tmp_path, monitor=monitor)
-    monkeypatch.chdir(tmp_path)
-    settings = params.load(Train)
+def test_the_mode_follows_from_what_is_monitored(monitor: str, mode: str) -> None:
+    settings = Recipe(**RECIPES["holdout"] | {"monitor": monitor})
     assert (settings.monitor, settings.mode) == (monitor, mode)
+
+
+# ----------------------------------------------------------------------------------------- recipes
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_a_network_is_trained_by_is_the_recipe_that_is_named(name: str) -> None:
+    training = params.parse(changed("train", "recipe", name)).train
+    assert isinstance(training, Training)
+    assert training.recipe == name
+    for key, value in RECIPES[name].items():
+        assert getattr(training, key) == value
+    for key, value in VALUES["train"].items():
+        assert key == "recipe" or getattr(training, key) == value
+
+
+def test_a_recipe_of_ones_own() -> None:
+    values = changed("recipes", "mine", RECIPES["tuned"] | {"epochs": 7})
+    values["train"]["recipe"] = "mine"
+    assert params.parse(values).train.epochs == 7
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    validation=st.sampled_from(["none", "holdout", "original"]),
+    present=st.sets(st.sampled_from(EARLY_STOPPING)),
+)
+def test_early_stopping_is_whole_or_not_at_all(validation: str, present: set[str]) -> None:
+    whole = RECIPES["original"]
+    recipe = {
+        key: value for key, value in whole.items() if key not in set(EARLY_STOPPING) - present
+    }
+    values = changed("recipes", "mine", recipe | {"validation": validation})
+    if len(present) == (0 if validation == "none" else len(EARLY_STOPPING)):
+        assert dict(params.parse(values).recipes)["mine"].validation == validation
+    else:
+        named = ", ".join(key for key in EARLY_STOPPING if key in present) or "nothing"
+        assert message(values) == (
+            f"recipes.mine.validation: found {validation!r} with {named}, expected "
+            f"{'none' if validation == 'none' else 'all'} of {', '.join(EARLY_STOPPING)} with it"
+        )
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    schedule=st.sampled_from(["constant", "cosine"]),
+    warmup=st.integers(0, 5),
+    epochs=st.integers(1, 5),
+)
+def test_the_warm_up_is_the_cosines_and_ends_before_the_training(
+    schedule: str, warmup: int, epochs: int
+) -> None:
+    changes = {"schedule": schedule, "warmup_epochs": warmup, "epochs": epochs}
+    values = changed("recipes", "tuned", RECIPES["tuned"] | changes)
+    bound = epochs if schedule == "cosine" else 1
+    if warmup < bound:
+        assert params.parse(values).train.warmup_epochs == warmup
+    else:
+        assert message(values) == (
+            f"recipes.tuned.warmup_epochs: found {warmup}, expected less than {bound}, as the "
+            f"schedule is {schedule} over {epochs} epochs"
+        )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=30).filter(lambda name: name not in RECIPES))
+def test_a_recipe_that_is_not_there_is_named(name: str) -> None:
+    assert message(changed("train", "recipe", name)) == (
+        f"train.recipe: found {name!r}, expected one of {', '.join(RECIPES)}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "recipes: found None, expected names, each with the keys validation, "),
+        ([1], "recipes: found [1], expected names, each with the keys validation, "),
+        ({2: {}}, "recipes.2: there is no such key, expected one of names, each with the keys "),
+        ({"a": 3}, "recipes.a: found 3, expected the keys validation, optimizer, learning_rate, "),
+        ({"a\nb": {}}, r"recipes.a\nb.validation: this key is missing"),
+        ({}, "train.recipe: found 'tuned', expected one of "),
+    ],
+)
+def test_recipes_that_are_none(value: object, expected: str) -> None:
+    assert message({**VALUES, "recipes": value}).startswith(expected)
 
 
 def parsed(content: str) -> Any:
@@ -181,11 +286,11 @@ def test_a_scalar_is_read_as_dvc_reads_it(scalar: str) -> None:
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        ("epochs: 010", 10),
-        ("epochs: 0o10", 8),
-        ("epochs: 1_000", 1000),
-        ("epochs: 1:30", "found '1:30', expected a valid integer"),
-        ("epochs: yes", "found 'yes', expected a valid integer"),
+        ("threads: 010", 10),
+        ("threads: 0o10", 8),
+        ("threads: 1_00", 100),
+        ("threads: 1:30", "found '1:30', expected a valid integer"),
+        ("threads: yes", "found 'yes', expected a valid integer"),
         ("learning_rate: 1e-4", 1e-4),
     ],
 )
@@ -193,7 +298,7 @@ def test_what_yaml_readers_read_differently(tmp_path: Path, written: str, expect
     key = written.split(":", maxsplit=1)[0]
     text = (PROJECT / "params.yaml").read_text()
     path = tmp_path / "params.yaml"
-    path.write_text(re.sub(rf"(?m)^  {key}: \S+", f"  {written}", text, count=1))
+    path.write_text(re.sub(rf"(?m)^( +){key}: \S+", rf"\1{written}", text, count=1))
     if isinstance(expected, str):
         with pytest.raises(InputError, match=f"train.{key}: {expected}"):
             params.load_all(path)
@@ -204,12 +309,42 @@ def test_what_yaml_readers_read_differently(tmp_path: Path, written: str, expect
 @pytest.mark.parametrize(
     ("group", "key", "value", "expected"),
     [
-        ("train", "epochs", 0, "train.epochs: found 0, expected greater than or equal to 1"),
-        ("train", "epochs", -5, "train.epochs: found -5, expected greater than or equal to 1"),
-        ("train", "epochs", "50", "train.epochs: found '50', expected a valid integer"),
-        ("train", "epochs", 50.0, "train.epochs: found 50.0, expected a valid integer"),
-        ("train", "epochs", True, "train.epochs: found True, expected a valid integer"),
-        ("train", "epochs", None, "train.epochs: found None, expected a valid integer"),
+        (
+            "recipes.tuned",
+            "epochs",
+            0,
+            "recipes.tuned.epochs: found 0, expected greater than or equal to 1",
+        ),
+        (
+            "recipes.tuned",
+            "epochs",
+            -5,
+            "recipes.tuned.epochs: found -5, expected greater than or equal to 1",
+        ),
+        (
+            "recipes.tuned",
+            "epochs",
+            "50",
+            "recipes.tuned.epochs: found '50', expected a valid integer",
+        ),
+        (
+            "recipes.tuned",
+            "epochs",
+            50.0,
+            "recipes.tuned.epochs: found 50.0, expected a valid integer",
+        ),
+        (
+            "recipes.tuned",
+            "epochs",
+            True,
+            "recipes.tuned.epochs: found True, expected a valid integer",
+        ),
+        (
+            "recipes.tuned",
+            "epochs",
+            None,
+            "recipes.tuned.epochs: found None, expected a valid integer",
+        ),
         ("train", "device", "GPU", "train.device: found 'GPU', expected 'cpu' or 'gpu'"),
         (
             "train",
@@ -230,48 +365,48 @@ def test_what_yaml_readers_read_differently(tmp_path: Path, written: str, expect
             "machine.memory_gigabytes: found -1, expected greater than or equal to 0",
         ),
         (
-            "train",
+            "recipes.tuned",
             "batch_size",
             0,
-            "train.batch_size: found 0, expected greater than or equal to 1",
+            "recipes.tuned.batch_size: found 0, expected greater than or equal to 1",
         ),
         (
-            "train",
+            "recipes.tuned",
             "learning_rate",
             0,
-            "train.learning_rate: found 0, expected greater than 0",
+            "recipes.tuned.learning_rate: found 0, expected greater than 0",
         ),
         (
-            "train",
+            "recipes.tuned",
             "learning_rate",
             "fast",
-            "train.learning_rate: found 'fast', expected a valid number",
+            "recipes.tuned.learning_rate: found 'fast', expected a valid number",
         ),
         (
-            "train",
+            "recipes.tuned",
             "learning_rate",
             True,
-            "train.learning_rate: found True, expected a valid number",
+            "recipes.tuned.learning_rate: found True, expected a valid number",
         ),
         (
-            "train",
+            "recipes.tuned",
             "optimizer",
             "Adam",
-            "train.optimizer: found 'Adam', expected 'adam', 'rmsprop' or 'sgd'",
+            "recipes.tuned.optimizer: found 'Adam', expected 'adam', 'rmsprop' or 'sgd'",
         ),
         (
-            "train",
+            "recipes.tuned",
             "mode",
             "max",
-            "train.mode: there is no such key, expected one of optimizer, learning_rate, "
-            "batch_size, epochs, monitor, patience, min_delta, weights, seed, threads, "
-            "device, precision",
+            "recipes.tuned.mode: there is no such key, expected one of validation, optimizer, "
+            "learning_rate, schedule, warmup_epochs, batch_size, epochs, monitor, patience, "
+            "min_delta, weights",
         ),
         (
-            "train",
+            "recipes.tuned",
             "learning_rate",
             "1e-4",  # in quotes, and so text for DVC too
-            "train.learning_rate: found '1e-4', expected a valid number",
+            "recipes.tuned.learning_rate: found '1e-4', expected a valid number",
         ),
         (
             "download",
@@ -307,6 +442,26 @@ def test_what_yaml_readers_read_differently(tmp_path: Path, written: str, expect
             "group (?P<patient>...), or nothing",
         ),
         (
+            "train",
+            "learning_rate",
+            0.1,
+            "train.learning_rate: there is no such key, expected one of recipe, seed, threads, "
+            "device, precision",
+        ),
+        ("train", "recipe", 3, "train.recipe: found 3, expected a valid string"),
+        (
+            "recipes.tuned",
+            "schedule",
+            "linear",
+            "recipes.tuned.schedule: found 'linear', expected 'constant' or 'cosine'",
+        ),
+        (
+            "recipes.original",
+            "validation",
+            "test",
+            "recipes.original.validation: found 'test', expected 'none', 'holdout' or 'original'",
+        ),
+        (
             "preprocess",
             "validation_share",
             0.9,
@@ -324,14 +479,13 @@ def test_what_yaml_readers_read_differently(tmp_path: Path, written: str, expect
             "validation_shares",
             0.2,
             "preprocess.validation_shares: there is no such key, "
-            "expected one of validation, validation_share, seed",
+            "expected one of validation_share, seed",
         ),
         (
             "preprocess",
             7,
             0.2,
-            "preprocess.7: there is no such key, "
-            "expected one of validation, validation_share, seed",
+            "preprocess.7: there is no such key, expected one of validation_share, seed",
         ),
         (
             "crossvalidate",
@@ -373,13 +527,13 @@ def test_a_wrong_name_of_a_folder_or_a_class(value: object, expected: str) -> No
 
 
 def test_several_faults_are_all_named() -> None:
-    values = changed("train", "epochs", 0)
+    values = changed("recipes.tuned", "epochs", 0)
     values["audit"]["unreadable"] = 3
     del values["evaluate"]["seed"]
     text = message(values)
     assert len(text.splitlines()) == 3
     assert all(line[:2] == "  " and line[2].isalpha() for line in text.splitlines()[1:])
-    assert "train.epochs: found 0" in text
+    assert "recipes.tuned.epochs: found 0" in text
     assert "audit.unreadable: found 3" in text
     assert "evaluate.seed: this key is missing" in text
 
@@ -404,17 +558,17 @@ def test_an_unknown_group() -> None:
 
 
 def test_a_long_value_is_cut() -> None:
-    text = message(changed("train", "epochs", "x" * 5000))
+    text = message(changed("recipes.tuned", "epochs", "x" * 5000))
     assert len(text) < 200
     assert text.endswith("…, expected a valid integer")
 
 
-@pytest.mark.parametrize("written", ["1e-4", "1.0e-4", "0.0001", ".0001"])
+@pytest.mark.parametrize("written", ["5e-4", "5.0e-4", "0.0005", ".0005"])
 def test_every_way_to_write_a_number(tmp_path: Path, written: str) -> None:
     text = (PROJECT / "params.yaml").read_text()
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace("learning_rate: 0.0001", f"learning_rate: {written}"))
-    assert params.load_all(path).train.learning_rate == 1e-4
+    path.write_text(text.replace("learning_rate: 0.0005", f"learning_rate: {written}"))
+    assert params.load_all(path).train.learning_rate == 5e-4
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -472,10 +626,12 @@ def test_a_merged_group_may_override_its_keys(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(place=st.sampled_from(KEYS), value=ANYTHING)
-@example(("train", "learning_rate"), 10**400)
-@example(("train", "epochs"), int("f" * 9000, 16))
-@example(("train", "learning_rate"), "9" * 5000)
-@example(("train", "learning_rate"), float("nan"))
+@example(("recipes.tuned", "learning_rate"), 10**400)
+@example(("recipes.tuned", "epochs"), int("f" * 9000, 16))
+@example(("recipes.tuned", "learning_rate"), "9" * 5000)
+@example(("recipes.tuned", "learning_rate"), float("nan"))
+@example(("recipes.tuned", "warmup_epochs"), 50)
+@example(("recipes.original", "monitor"), None)
 @example(("crossvalidate", "seeds"), [1, 2, 3, 4])
 @example(("audit", "patient_pattern"), "(?P<patient>x){9999999999}")
 @example(("audit", "patient_pattern"), "(?P<patient>{y})[a]")
@@ -487,18 +643,20 @@ def test_any_value_is_held_or_refused_by_name(place: tuple[str, str], value: obj
     except InputError as error:
         lines = str(error).splitlines()[1:]
         assert lines
-        assert all(line.startswith(f"  {group}.{key}") for line in lines)
+        together = (f"  {group}.validation: found", f"  {group}.warmup_epochs: found")
+        named = (f"  {group}.{key}", *(together if group in BY_NAME else ()))
+        assert all(line.startswith(named) for line in lines)
         assert all(len(line) < 300 for line in lines)
         return
-    held = getattr(getattr(checked, group), key)
+    held = getattr(functools.reduce(getattr, group.split("."), checked), key)
     assert held == value or held == float(value)  # type: ignore[arg-type]
-    assert type(held) is type(VALUES[group][key])
+    assert type(held) is type(GROUPS[group][key])
 
 
 @settings(max_examples=80, deadline=None)
-@given(group=st.sampled_from(sorted(VALUES)), key=SCALARS, value=ANYTHING)
+@given(group=st.sampled_from(sorted(GROUPS)), key=SCALARS, value=ANYTHING)
 def test_any_other_key_is_refused_by_name(group: str, key: object, value: object) -> None:
-    if key in VALUES[group]:
+    if key in GROUPS[group] or key in Recipe.model_fields:
         return
     text = message(changed(group, key, value))
     assert text.startswith(f"{group}.")
@@ -527,9 +685,10 @@ BOUNDS = {
     "download.phantom_seed": (0, 2**32 - 1),
     "download.max_files": (1, 10_000_000),
     "preprocess.seed": (0, 2**32 - 1),
-    "train.batch_size": (1, 100_000),
-    "train.epochs": (1, 100_000),
-    "train.patience": (1, 100_000),
+    "recipes.original.batch_size": (1, 100_000),
+    "recipes.original.epochs": (1, 100_000),
+    "recipes.original.patience": (1, 100_000),
+    "recipes.tuned.warmup_epochs": (0, 39),
     "train.seed": (0, 2**32 - 1),
     "train.threads": (1, 256),
     "evaluate.bootstrap_samples": (100, 1_000_000),
@@ -542,15 +701,15 @@ RANGES = {
     "download.phantom_share": ([1e-9, 1.0], [0.0, 1.01]),
     "download.max_gigabytes": ([1e-9, 10_000.0], [0.0, 10_000.5]),
     "preprocess.validation_share": ([0.05, 0.5], [0.0499, 0.51]),
-    "train.learning_rate": ([1e-9, 1.0], [0.0, 1.01]),
-    "train.min_delta": ([0.0, 1.0], [-1e-9, 1.01]),
+    "recipes.original.learning_rate": ([1e-9, 1.0], [0.0, 1.01]),
+    "recipes.original.min_delta": ([0.0, 1.0], [-1e-9, 1.01]),
     "machine.memory_gigabytes": ([0.0, 10_000.0], [-1e-9, 10_000.5]),
 }
 """Of the fractions: values at the ends, inside and outside."""
 
 
 def accepts(name: str, value: object) -> bool:
-    group, key = name.split(".")
+    group, key = name.rsplit(".", 1)
     try:
         params.parse(changed(group, key, value))
     except InputError:
@@ -583,16 +742,19 @@ def test_the_number_of_seeds_is_bounded() -> None:
 
 
 def test_every_number_in_the_file_has_its_bounds_here() -> None:
+    def named(group: str, key: str) -> str:
+        return key if group in BY_NAME else f"{group}.{key}"
+
     numbers = {
-        f"{group}.{key}" for group, key in KEYS if isinstance(VALUES[group][key], int | float)
+        named(*place) for place in KEYS if isinstance(GROUPS[place[0]][place[1]], int | float)
     }
-    assert numbers == BOUNDS.keys() | RANGES.keys()
+    assert numbers == {named(*name.rsplit(".", 1)) for name in (*BOUNDS, *RANGES)}
 
 
 def test_a_value_of_a_hundred_characters_is_shown_whole() -> None:
     for length, ending in ((98, "x'"), (99, "x…")):  # two quotes come on top
-        text = message(changed("train", "optimizer", "x" * length))
-        assert text.startswith("train.optimizer: found 'xxx")
+        text = message(changed("recipes.tuned", "optimizer", "x" * length))
+        assert text.startswith("recipes.tuned.optimizer: found 'xxx")
         assert f"{ending}, expected" in text
 
 
