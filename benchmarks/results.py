@@ -1,20 +1,14 @@
-"""Runs the whole pipeline for several seeds, by several recipes and with both kinds of labels.
+"""Runs the whole pipeline for several seeds, both protocols and both kinds of labels.
 
 usage: python -m benchmarks.results [--archive ZIP] [--external ZIP] [--seeds 0 1 2 3 4]
-           [--recipes tuned original] [--labels filed verified] [--keep FOLDER]
 
 The images are those of the zip given, or of the one zip in data/archive/, or else phantoms; the
 external set likewise, from data/external/. The seed is that of the hold-out split, of the folds
-and of training. Prints the tables of README.md and docs/results.md, a column for each recipe and
-kind of labels. Takes about two minutes per run on two idle cores, and there are four times as many
-runs as seeds. With --keep every finished run stays in FOLDER as JSON, under the hash of images, code
-and parameters: the command, called again, runs only what is missing.
+and of training. Takes about two minutes per run on two idle cores, and there are four
+times as many runs as seeds. Prints the tables of README.md and docs/results.md.
 """
 
 import argparse
-import contextlib
-import hashlib
-import itertools
 import json
 import statistics
 import sys
@@ -25,33 +19,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import yaml
 from tqdm import tqdm
 
-from benchmarks.scratch import PROJECT, given_zip, project, run, set_params
-from benchmarks.tables import interval, markdown, spread
+from benchmarks.scratch import given_zip, project, run, set_params
 from stages import compare
-from stages.common import files
-from stages.judging import comparison, gradcam, scores
+from stages.judging import comparison, gradcam
 from stages.learning import dataset
 from stages.reporting.words import BASELINES
 
 FOLDS = 5
-RECIPES = ("tuned", "original")
+PROTOCOLS = {
+    "`holdout`": {"train.recipe": "holdout"},
+    "`original`": {"train.recipe": "original"},
+}
 LABELS = ("filed", "verified")
-STAGES = ("compare", "external", "occlusion")
-"""What is run, with all that they depend on."""
-NOT_RUN = ("reporting", "serving")
-"""Folders of stages/ whose code makes no number."""
 CALIBRATION = {
-    "loss": "log loss",
-    "brier": "Brier score",
     "expected_calibration_error": "expected calibration error",
+    "brier": "Brier score",
+    "loss": "log loss",
 }
 Run = dict[str, Any]
-"""The contents of metrics/details/*.json after a run, by their stems; of predictions.json and, as
-records, of index.csv."""
+"""The contents of metrics/details/*.json after a run, by their stems, and of index.csv."""
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and range."""
+    return f"{statistics.mean(values):.3f} ({min(values):.3f}\N{EN DASH}{max(values):.3f})"
 
 
 def over_seeds(runs: Sequence[Run], value: Callable[[Run], float]) -> str:
@@ -59,10 +52,12 @@ def over_seeds(runs: Sequence[Run], value: Callable[[Run], float]) -> str:
     return spread([value(details) for details in runs])
 
 
-def accuracy(result: dict[str, Any]) -> str:
+def interval(result: dict[str, Any]) -> str:
     """Accuracy with its 95 % interval and the number of images."""
-    limits = interval(result["accuracy_low"], result["accuracy_high"])
-    return f"{result['accuracy']:.3f} {limits} of {result['images']}"
+    return (
+        f"{result['accuracy']:.3f} [{result['accuracy_low']:.3f}, {result['accuracy_high']:.3f}] "
+        f"of {result['images']}"
+    )
 
 
 def best_baseline(runs: Sequence[Run]) -> str:

@@ -206,7 +206,9 @@ def make(
     """The contents of the files that `report` reads, by their stems."""
     random = Random(seed)
     data = "SYNTHETIC PHANTOM (seed 7)" if source == "phantom" else "archive x.zip (sha256 0a1b…)"
-    where = {"data": data, "protocol": protocol}
+    recipe = "tuned" if protocol == "none" else protocol
+    where = {"data": data, "protocol": protocol, "recipe": recipe}
+    stopped = protocol != "none"
     leaked = [f"{split}/{classes[0]}/1.png" for split in ("test", "train")]
     contradicting = [f"train/{classes[0]}/2.png", f"train/{classes[1]}/2.png"]
     calibrations = ("loss", "brier", "expected_calibration_error")
@@ -268,20 +270,23 @@ def make(
                 "tensorflow": "2.21.0",
                 "keras": "3.15.1",
             },
-            "images": {"train": 201, "validation": 50},
+            "images": {"train": 201, "validation": 50 if stopped else 0},
             "parameters": 1089683,
             "epochs": 4,
             "kept_epoch": 2,
-            **{name: random.random() for name in ("accuracy", "loss", "val_accuracy", "val_loss")},
+            **{
+                f"{prefix}{name}": random.random()
+                for prefix in (("", "val_") if stopped else ("",))
+                for name in ("accuracy", "loss")
+            },
         },
         "history": [
             {
                 "epoch": epoch,
-                **{
-                    name: random.random()
-                    for name in ("accuracy", "loss", "val_accuracy", "val_loss")
-                },
+                "images": images,
+                **{name: random.random() for name in ("accuracy", "loss")},
             }
+            for images in (("training", "validation") if stopped else ("training",))
             for epoch in range(1, 5)
         ],
         "evaluate": {

@@ -88,11 +88,11 @@ def test_the_stage_keeps_every_prediction(
     assert stage.DETAILS.read_bytes() == first
 
 
-@pytest.mark.parametrize("protocol", ["holdout", "original"])
+@pytest.mark.parametrize("recipe", ["tuned", "holdout", "original"])
 def test_the_folds_are_those_of_the_cross_validation(
-    project: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+    project: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
-    write(project, CHANGES | {"preprocess.validation": protocol})
+    write(project, CHANGES | {"train.recipe": recipe})
     shutil.copy(made_processed.REPOSITORY / "dvc.yaml", project)
     monkeypatch.setattr(network, "start", lambda *_: None)
     monkeypatch.setattr(network, "computed_by", lambda _: {})
@@ -109,12 +109,12 @@ def test_the_folds_are_those_of_the_cross_validation(
     )
     assert ours == theirs
     assert [part[:2] for part in ours] == [(0, 1), (0, 2), (3, 1), (3, 2)]
-    assert sum(len(judged) for *_, judged in ours) == 2 * (36 if protocol == "holdout" else 24)
+    assert sum(len(judged) for *_, judged in ours) == 2 * (36 if recipe == "holdout" else 24)
 
 
-@pytest.mark.parametrize("protocol", ["holdout", "original"])
+@pytest.mark.parametrize("recipe", ["tuned", "holdout", "original"])
 def test_trained_on_what_the_network_may_use(
-    project: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+    project: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     seen: list[tuple[dataset.Images, list[baselines.Split]]] = []
     judge = baselines.judge
@@ -124,11 +124,11 @@ def test_trained_on_what_the_network_may_use(
         return judge(images, audit, parts)
 
     monkeypatch.setattr(baselines, "judge", spy)
-    write(project, CHANGES | {"preprocess.validation": protocol})
+    write(project, CHANGES | {"train.recipe": recipe})
     stage.main()
     [(images, parts)] = seen
     table = images.table
-    uses = {"train", "validation"} if protocol == "holdout" else {"train"}
+    uses = {"train", "validation"} if recipe == "holdout" else {"train"}
     usable = np.flatnonzero(table["use"].isin(uses)).tolist()
     for outside, inside in parts[:-1]:
         assert set(table["group"][outside]).isdisjoint(table["group"][inside])

@@ -18,7 +18,7 @@ from stages.common import params
 from stages.common.errors import InputError
 from stages.learning import network
 from stages.learning.dataset import Images
-from stages.learning.settings import Train
+from stages.learning.settings import Training
 from tests import made_processed
 
 
@@ -50,6 +50,11 @@ def test_the_folds_partition_the_images_and_no_group_crosses(
     judged_in_all = []
     for fold in range(1, count + 1):
         train, stop, judged = crossvalidate.parts(images, count, 0.25, seed, fold)
+        every, none, as_well = crossvalidate.parts(images, count, None, seed, fold)
+        assert stop is not None
+        assert none is None
+        assert numbers(every) == numbers(train) | numbers(stop)
+        assert numbers(as_well) == numbers(judged)
         for part, other in ((train, stop), (train, judged), (stop, judged)):
             assert not numbers(part) & numbers(other)
             assert not set(part.table["group"]) & set(other.table["group"])
@@ -66,6 +71,7 @@ def test_the_folds_are_stratified_and_another_seed_deals_anew() -> None:
     deals = []
     for seed in (0, 0, 1):
         train, stop, judged = crossvalidate.parts(images, 3, 0.25, seed, 1)
+        assert stop is not None
         assert np.bincount(judged.labels).tolist() == [15, 10, 5]
         assert len(stop) == pytest.approx(60 / 4, abs=1)
         deals.append((numbers(train), numbers(stop), numbers(judged)))
@@ -117,8 +123,12 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Without TensorFlow: what was trained, by its label; every answer is certain of Covid."""
     trained: list[str] = []
 
-    def fit(train: Images, validation: Images, training: Train, label: str) -> Any:
-        assert len(train) >= len(validation) > 0
+    def fit(train: Images, validation: Images | None, training: Training, label: str) -> Any:
+        if training.validation == "none":
+            assert validation is None
+        else:
+            assert validation is not None
+            assert len(train) >= len(validation) > 0
         trained.append(label)
         return None, [{"epoch": 1}] * training.epochs, 1
 
@@ -146,7 +156,11 @@ def test_every_training_image_is_predicted_once_per_seed(project: Path, fits: li
     assert fits == ALL_FOUR
     result = details()
     assert list(result) == ["provenance", "folds"]
-    assert result["provenance"] == {"data": "made for a test", "protocol": "holdout"}
+    assert result["provenance"] == {
+        "data": "made for a test",
+        "protocol": "holdout",
+        "recipe": "holdout",
+    }
     # of 36 images 18 are in the fold, and a fifth of the rest decides when to stop
     assert {fold["trained_on"] for fold in result["folds"]} <= {14, 15}
     assert [(fold["seed"], fold["fold"]) for fold in result["folds"]] == [
@@ -221,6 +235,8 @@ def test_another_parameter_runs_every_fold_again(project: Path, fits: list[str])
         ("train.learning_rate", 0.01, 4),
         ("train.monitor", "val_loss", 4),
         ("train.patience", 1, 4),
+        ("train.schedule", "cosine", 4),
+        ("train.weights", "last", 4),
         ("train.threads", 1, 4),
         ("train.epochs", 3, 4),
         ("train.precision", "mixed_bfloat16", 4),
@@ -258,10 +274,25 @@ def test_under_the_original_protocol_the_validation_images_are_left_out(
     project: Path, fits: list[str]
 ) -> None:
     # they are the test images there
-    change(project, {"preprocess.validation": "original", "preprocess.validation_share": 0.25})
+    change(project, {"train.recipe": "original", "preprocess.validation_share": 0.25})
     crossvalidate.main()
     assert sum(len(fold["predictions"]) for fold in details()["folds"]) == 2 * 27
     assert details()["provenance"]["protocol"] == "original"
+    assert fits == ALL_FOUR
+
+
+def test_without_early_stopping_all_images_outside_the_fold_are_trained_on(
+    project: Path, fits: list[str]
+) -> None:
+    change(project, {"train.recipe": "tuned", "train.warmup_epochs": 1})
+    crossvalidate.main()
+    for fold in details()["folds"]:
+        assert fold["trained_on"] + len(fold["predictions"]) == 27
+    assert details()["provenance"] == {
+        "data": "made for a test",
+        "protocol": "none",
+        "recipe": "tuned",
+    }
     assert fits == ALL_FOUR
 
 
@@ -272,8 +303,8 @@ import json, sys
 from stages import crossvalidate
 from stages.common import params
 from stages.learning import dataset, network
-from stages.learning.settings import Train
-training = params.load(Train).model_copy(update={"seed": 3})
+from stages.learning.settings import Training
+training = params.load(Training).model_copy(update={"seed": 3})
 network.start(training.threads)
 images = dataset.load(["train", "validation"])
 json.dump(crossvalidate.run_fold(images, 2, 0.2, training, 2), sys.stdout)
@@ -287,14 +318,14 @@ def test_a_fold_is_trained_as_train_does_and_is_the_same_alone_in_a_process(
     met = []
     fit = network.fit
 
-    def watched(train: Images, validation: Images, training: Train, label: str) -> Any:
+    def watched(train: Images, validation: Images, training: Training, label: str) -> Any:
         met.append((train, validation, training))
         return fit(train, validation, training, label)
 
     monkeypatch.setattr(network, "fit", watched)
     crossvalidate.main()
     records = details()["folds"]
-    train_settings = params.load(Train)
+    train_settings = params.load(Training)
     for (train, validation, training), record in zip(met, records, strict=True):
         judged = {one["file"] for one in record["predictions"]}
         seen = {*train.table["path"], *validation.table["path"]}

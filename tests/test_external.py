@@ -34,7 +34,7 @@ METADATA = {
     "classes": CLASSES,
     "threads": 1,
     "temperature": 1.0,
-    "provenance": {"data": "made for a test", "protocol": "holdout"},
+    "provenance": {"data": "made for a test", "protocol": "none", "recipe": "tuned"},
 }
 
 

@@ -109,11 +109,11 @@ def test_holdout(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads((raw / "processed.json").read_text())
     assert content == origin | {"sha256": files.sha256_of_folder(dataset.PROCESSED)}
     out = capsys.readouterr().out
-    assert out == "27 images written; protocol holdout: 14 train, 4 validation, 9 test\n"
+    assert out == "27 images written; validation holdout: 14 train, 4 validation, 9 test\n"
 
 
 def test_original(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made.write_params(tmp_path, validation="original")
+    made.write_params(tmp_path, recipe="original")
     preprocess.main()
     rows = index()
     test = [row for row in rows if row["use"] == "test"]
@@ -123,8 +123,18 @@ def test_original(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert len(written()) == 2 + 27
     assert not (dataset.PROCESSED / "validation").exists()
     out = capsys.readouterr().out
-    assert out == "27 images written; protocol original: 18 train, 9 validation, 9 test\n"
+    assert out == "27 images written; validation original: 18 train, 9 validation, 9 test\n"
     assert len(dataset.load(["validation"])) == 9
+
+
+def test_without_validation_all_of_train_is_trained_on(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made.write_params(tmp_path, recipe="tuned")
+    preprocess.main()
+    assert [row["use"] for row in index()] == [row["split"] for row in rows_of(raw)]
+    out = capsys.readouterr().out
+    assert out == "27 images written; validation none: 18 train, 0 validation, 9 test\n"
 
 
 def test_the_images_are_what_the_network_gets(raw: Path) -> None:
@@ -152,11 +162,11 @@ def test_names_that_differ_only_in_their_ending_and_odd_ones(raw: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("protocol", ["holdout", "original"])
+@pytest.mark.parametrize("recipe", ["tuned", "holdout", "original"])
 def test_the_same_bytes_for_any_number_of_threads(
-    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
-    made.write_params(tmp_path, validation=protocol)
+    made.write_params(tmp_path, recipe=recipe)
     outputs = []
     for cores in (1, 2, 5):
         monkeypatch.setattr("stages.common.parallel.available_cores", lambda cores=cores: cores)
@@ -209,7 +219,7 @@ def audited(draw: st.DrawFn) -> tuple[list[dict[str, str]], Preprocess]:
                 for place, group in enumerate(of_split)
             ]
     seed = draw(st.integers(0, 1000))
-    return rows, Preprocess(validation="holdout", validation_share=1 / parts, seed=seed)
+    return rows, Preprocess(validation_share=1 / parts, seed=seed)
 
 
 @settings(max_examples=50, deadline=None)
@@ -218,7 +228,7 @@ def test_no_radiograph_is_trained_on_and_validated_on(
     table: tuple[list[dict[str, str]], Preprocess],
 ) -> None:
     rows, chosen = table
-    entries = preprocess.index_of(rows, chosen)
+    entries = preprocess.index_of(rows, "holdout", chosen)
     assert [entry["path"] for entry in entries] == [row["path"] for row in rows]
     assert len({entry["file"] for entry in entries}) == len(entries)
     groups = {
@@ -228,6 +238,8 @@ def test_no_radiograph_is_trained_on_and_validated_on(
     assert groups["train"].isdisjoint(groups["validation"])
     for use in ("train", "validation"):
         assert {entry["class"] for entry in entries if entry["use"] == use} == {"A", "B", "C"}
+    plain = preprocess.index_of(rows, "none", chosen)
+    assert [entry["use"] for entry in plain] == [row["split"] for row in rows]
     for entry, row in zip(entries, rows, strict=True):
         assert (entry["use"] == "test") == (row["split"] == "test")
         assert (entry["group"], entry["leaked"]) == (row["group"], row["leaked"])
@@ -274,7 +286,7 @@ def test_an_unknown_parameter(raw: Path) -> None:
 
 
 def test_as_a_program(raw: Path, tmp_path: Path) -> None:
-    made.write_params(tmp_path, validation="original")  # needs no scikit-learn
+    made.write_params(tmp_path, recipe="original")  # needs no scikit-learn
     done = made.run_stage(tmp_path, "preprocess")
     assert (done.returncode, done.stderr) == (0, "")
     (raw / "test/Covid/00.png").unlink()

@@ -55,7 +55,7 @@ def test_the_table_is_short_and_says_it_all() -> None:
     results["external"]["false_positive_rate"] = rate | {"low": 0.948, "high": 0.972}
     lines = report.table(results).splitlines()
     assert lines[:2] == [
-        "SYNTHETIC PHANTOM (seed 7), protocol holdout",
+        "SYNTHETIC PHANTOM (seed 7), recipe holdout",
         "The network is worse than the best baseline, frame of 10 pixels: "
         "-0.012 [-0.050, +0.026], p < 0.001 (McNemar, Holm)",
     ]
@@ -81,7 +81,7 @@ def test_the_table_is_short_and_says_it_all() -> None:
     )
     assert max(map(len, lines)) <= 120
     first = report.table(metrics_files.make(protocol="original")).splitlines()[0]
-    assert first.endswith(", protocol original (test/ chose the epoch: optimistic there)")
+    assert first.endswith(", recipe original (test/ chose the epoch: optimistic there)")
     assert report.table(metrics_files.make(external=False)).endswith("\nexternal set: none")
 
 

@@ -13,7 +13,7 @@ from stages import train
 from stages.common import files, params
 from stages.common.errors import InputError
 from stages.learning import classifier, dataset, network, novelty, temperature
-from stages.learning.settings import Train
+from stages.learning.settings import Training
 from tests import made_processed
 
 pytestmark = pytest.mark.tensorflow
@@ -53,25 +53,35 @@ def test_the_details_have_the_four_metrics_of_the_original() -> None:
         "val_accuracy",
         "val_loss",
     ]
-    assert metrics["provenance"] == {"data": "made for a test", "protocol": "holdout"}
-    assert metrics["computed_by"] == network.computed_by(params.load(Train))
+    assert metrics["provenance"] == {
+        "data": "made for a test",
+        "protocol": "holdout",
+        "recipe": "holdout",
+    }
+    assert metrics["computed_by"] == network.computed_by(params.load(Training))
     assert metrics["images"] == {"train": 42, "validation": 21}
     assert metrics["parameters"] == 1_089_683
-    assert metrics["epochs"] == len(history) == 4
-    kept = history[metrics["kept_epoch"] - 1]
-    assert kept.pop("epoch") == metrics["kept_epoch"]
-    assert {name: metrics[name] for name in kept} == kept
+    assert metrics["epochs"] == 4
+    assert [(record["images"], record["epoch"]) for record in history] == [
+        (images, epoch) for images in ("training", "validation") for epoch in (1, 2, 3, 4)
+    ]
+    kept = [record for record in history if record["epoch"] == metrics["kept_epoch"]]
+    for record, prefix in zip(kept, ("", "val_"), strict=True):
+        assert list(record) == ["epoch", "images", "accuracy", "loss"]
+        for name in ("accuracy", "loss"):
+            assert metrics[f"{prefix}{name}"] == record[name]
 
 
 @pytest.mark.usefixtures("trained")
 def test_the_metrics_that_dvc_shows() -> None:
     details = read(train.DETAILS)
-    for name, prefix in (("train", ""), ("val", "val_")):
-        metrics = read(Path(f"metrics/{name}.json"))
-        assert list(metrics) == ["provenance", "acc", "loss"]
-        assert metrics["provenance"] == ["made for a test", "holdout"]
-        assert metrics["acc"] == round(details[f"{prefix}accuracy"], 4)
-        assert metrics["loss"] == round(details[f"{prefix}loss"], 4)
+    assert read(Path("metrics/train.json")) == {
+        "provenance": ["made for a test", "holdout", "holdout"],
+        "acc": round(details["accuracy"], 4),
+        "loss": round(details["loss"], 4),
+        "val_acc": round(details["val_accuracy"], 4),
+        "val_loss": round(details["val_loss"], 4),
+    }
 
 
 @pytest.mark.usefixtures("trained")
@@ -184,7 +194,7 @@ def test_under_the_original_protocol_the_test_images_choose_the_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = made_processed.many({"train": 4, "test": 3}, made_processed.class_in_the_centre)
-    changes = {"train.epochs": 1, "train.batch_size": 5, "preprocess.validation": "original"}
+    changes = {"train.epochs": 1, "train.batch_size": 5, "train.recipe": "original"}
     made_processed.write(tmp_path, pictures, changes)
     index = tmp_path / "data/processed/index.csv"
     lines = index.read_text("utf-8").splitlines(keepends=True)
@@ -195,6 +205,24 @@ def test_under_the_original_protocol_the_test_images_choose_the_epoch(
     metrics = read(train.DETAILS)
     assert metrics["images"] == {"train": 12, "validation": 9}
     assert metrics["provenance"]["protocol"] == "original"
+
+
+def test_without_early_stopping_only_the_training_images_are_used(project: Path) -> None:
+    shutil.rmtree(project / "data/processed/validation")
+    index = project / "data/processed/index.csv"
+    lines = index.read_text("utf-8").splitlines(keepends=True)
+    index.write_text("".join(line for line in lines if ",validation," not in line), "utf-8")
+    changes = {"recipe": "tuned", "epochs": 2, "warmup_epochs": 1, "batch_size": 5}
+    settings = made_processed.settings_with({f"train.{key}": changes[key] for key in changes})
+    files.write_text(project / "params.yaml", yaml.safe_dump(settings))
+    train.main()
+    metrics, shown = read(train.DETAILS), read(train.METRICS)
+    assert metrics["images"] == {"train": 12, "validation": 0}
+    assert (metrics["epochs"], metrics["kept_epoch"]) == (2, 2)
+    assert list(metrics)[-3:] == ["kept_epoch", "accuracy", "loss"]
+    assert list(shown) == ["provenance", "acc", "loss"]
+    assert shown["provenance"] == ["made for a test", "none", "tuned"]
+    assert [record["images"] for record in read(train.HISTORY)] == ["training"] * 2
 
 
 def test_two_runs_give_the_same_bytes_but_for_another_seed(project: Path) -> None:

@@ -52,7 +52,8 @@ ANYTHING = st.recursive(
 def changed(group: str, key: object, value: object) -> dict[str, Any]:
     """VALUES with another value; the group may be a recipe, such as `recipes.tuned`."""
     values: dict[str, Any] = copy.deepcopy(VALUES)
-    functools.reduce(operator.getitem, group.split("."), values)[key] = value
+    place: dict[object, Any] = functools.reduce(operator.getitem, group.split("."), values)
+    place[key] = value
     return values
 
 

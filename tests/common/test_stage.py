@@ -452,7 +452,7 @@ needs_permissions = pytest.mark.skipif(
 def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A scratch project in which the stages before the one asked for have run."""
     name = request.getfixturevalue("name")
-    made.write_params(tmp_path, phantom_share=0.04, validation="original")
+    made.write_params(tmp_path, phantom_share=0.04, recipe="original")
     (tmp_path / "metrics").mkdir()
     if name != "download":
         made.make_raw(tmp_path, counts=(2, 2))

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import platform
 import signal
@@ -13,6 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from stages.common import files
 from stages.common.errors import InputError
@@ -68,16 +71,20 @@ def train_and_save(target: Path) -> Any:
     return trained
 
 
-def test_the_defaults_are_the_original_ones() -> None:
-    assert made_processed.training().model_dump() == {
+def test_the_recipe_original_is_the_originals() -> None:
+    assert made_processed.training(recipe="original").model_dump() == {
+        "recipe": "original",
+        "validation": "original",
         "optimizer": "adam",
         "learning_rate": 1e-4,
+        "schedule": "constant",
+        "warmup_epochs": 0,
         "batch_size": 32,
         "epochs": 50,
         "monitor": "val_accuracy",
         "patience": 8,
         "min_delta": 0.001,
-        "weights": "best",
+        "weights": "last",
         "seed": 0,
         "threads": 2,
         "device": "cpu",
@@ -297,7 +304,8 @@ def test_the_weights_are_those_of_the_epoch_that_it_says(weights: str) -> None:
 @started
 def test_a_batch_larger_than_the_set_is_refused() -> None:
     images = some(3)
-    with pytest.raises(InputError, match=r"train\.batch_size: found 10, expected at most 9"):
+    refusal = r"^recipes\.holdout\.batch_size: found 10, expected at most 9"
+    with pytest.raises(InputError, match=refusal):
         network.fit(images, images, made_processed.training(batch_size=10), "train")
 
 
@@ -315,7 +323,8 @@ def test_a_training_whose_weights_are_lost_ends_at_once(monkeypatch: pytest.Monk
     images = some(3)
     settings = made_processed.training(learning_rate=0.5, batch_size=9)
     # the loss is still a number then
-    with pytest.raises(InputError, match=r"train\.learning_rate: found 0\.5,.* after epoch 1;"):
+    refusal = r"^recipes\.holdout\.learning_rate: found 0\.5,.* after epoch 1;"
+    with pytest.raises(InputError, match=refusal):
         network.fit(images, images, settings, "train")
 
 
@@ -330,10 +339,7 @@ def test_a_training_whose_loss_is_lost_ends_at_once() -> None:
 
 @pytest.mark.tensorflow
 @started
-def test_the_order_has_every_image_once_in_each_epoch_and_is_the_seeds() -> None:
-    import keras
-    from keras.src.trainers import data_adapters
-
+def test_each_epoch_has_every_image_once_in_an_order_of_its_own_that_is_the_seeds() -> None:
     read: list[int] = []
 
     class Noted(Stored):
@@ -347,14 +353,107 @@ def test_the_order_has_every_image_once_in_each_epoch_and_is_the_seeds() -> None
 
     images = some(9)
     noted = replace(images, pixels=Noted(images.pixels[:].__getitem__, np.arange(27)))
-    settings = made_processed.training(seed=5, epochs=2, batch_size=10)
-    network.fit(noted, some(1), settings, "train")
-    assert [sorted(epoch) for epoch in (read[:27], read[27:])] == [list(range(27))] * 2
-    # as Keras deals arrays in memory
-    keras.utils.set_random_seed(5)
-    adapter = data_adapters.ArrayDataAdapter(*[np.arange(27)] * 2, batch_size=10, shuffle=True)
-    batches = [batch.numpy() for batch, *_ in adapter.get_tf_dataset()]
-    assert np.concatenate(batches).tolist() == read[:27] != list(range(27))
+    orders = []
+    for seed, recipe in ((5, "tuned"), (5, "original"), (6, "original")):
+        read.clear()
+        changes = {"warmup_epochs": 1} if recipe == "tuned" else {"patience": 9}
+        settings = made_processed.training(
+            recipe=recipe, seed=seed, epochs=3, batch_size=10, **changes
+        )
+        network.fit(noted, None if recipe == "tuned" else some(1), settings, "train")
+        epochs = [read[start : start + 27] for start in (0, 27, 54)]
+        assert len(read) == 81
+        assert [sorted(epoch) for epoch in epochs] == [list(range(27))] * 3
+        assert len({tuple(epoch) for epoch in [*epochs, range(27)]}) == 4
+        orders.append(epochs)
+    assert orders[0] == orders[1]
+    assert orders[1] != orders[2]
+
+
+@pytest.mark.tensorflow
+@started
+@pytest.mark.parametrize("count", [4, 5, 7])
+def test_images_that_devices_can_not_share_are_filled_up_with_the_first(count: int) -> None:
+    labels = np.arange(3 * count) % 3
+    images = replace(some(count), labels=labels)
+    plain = network._stream(images, 6, devices=6)
+    filled = -(-3 * count // 6) * 6
+    batches = [np.argmax(batch, axis=1) for _, batch in plain.as_numpy_iterator()]
+    assert [len(batch) for batch in batches] == [6] * (filled // 6)
+    assert np.concatenate(batches).tolist() == np.resize(labels, filled).tolist()
+    for _epoch in range(2):
+        shuffled = network._stream(images, 6, devices=6, seed=1)
+        pixels = np.concatenate([batch for batch, _ in shuffled.as_numpy_iterator()])
+        assert len(pixels) == filled
+        assert len(np.unique(pixels[: 3 * count].reshape(3 * count, -1), axis=0)) == 3 * count
+        assert np.array_equal(pixels[3 * count :], pixels[: filled - 3 * count])
+
+
+# ------------------------------------------------------------------------------------- the recipes
+
+
+@pytest.mark.tensorflow
+@started
+@settings(max_examples=20, deadline=None)
+@given(
+    epochs=st.integers(1, 50),
+    warmup=st.integers(0, 49),
+    steps=st.integers(1, 40),
+    rate=st.floats(1e-5, 1),
+)
+@example(epochs=40, warmup=3, steps=8, rate=0.0005)
+@example(epochs=1, warmup=0, steps=1, rate=1)
+def test_the_cosine_rises_by_the_step_and_falls_to_nothing(
+    epochs: int, warmup: int, steps: int, rate: float
+) -> None:
+    warmup = min(warmup, epochs - 1)
+    recipe = {"epochs": epochs, "warmup_epochs": warmup, "learning_rate": rate}
+    training = made_processed.training(recipe="tuned", **recipe)
+    schedule = network._optimizer(training, steps)._learning_rate
+
+    def expected(step: int) -> float:
+        if step < warmup * steps:
+            return rate * step / (warmup * steps)
+        done = (step - warmup * steps) / ((epochs - warmup) * steps)
+        return rate * (1 + math.cos(math.pi * done)) / 2
+
+    last = epochs * steps - 1
+    for step in {0, 1, warmup * steps, warmup * steps + 1, last // 2, last, last + 1}:
+        if step <= last + 1:
+            assert float(schedule(step)) == pytest.approx(expected(step), abs=1e-5 * rate)
+    assert float(schedule(warmup * steps)) == pytest.approx(rate)
+    assert float(schedule(last + 1)) == pytest.approx(0, abs=1e-6 * rate)
+
+
+@pytest.mark.tensorflow
+@started
+def test_without_validation_images_every_epoch_is_run_and_the_last_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import keras
+
+    compiled = []
+    original = keras.Model.compile
+
+    def watched(model: Any, **arguments: Any) -> None:
+        compiled.append(arguments["optimizer"])
+        original(model, **arguments)
+
+    monkeypatch.setattr(keras.Model, "compile", watched)
+    images = some(5)
+    training = made_processed.training(recipe="tuned", epochs=3, warmup_epochs=1, batch_size=6)
+    trained, history, kept = network.fit(images, None, training, "train")
+    assert [list(record) for record in history] == [["epoch", "accuracy", "loss"]] * 3
+    assert kept == 3
+    [optimizer] = compiled
+    assert optimizer.iterations == 9
+    schedule = optimizer._learning_rate
+    assert float(schedule(3)) == pytest.approx(training.learning_rate)  # 3 steps in an epoch
+    assert float(schedule(9)) == pytest.approx(0, abs=1e-9)
+    again, once_more, _ = network.fit(images, None, training, "train")
+    assert once_more == history
+    for one, other in zip(trained.get_weights(), again.get_weights(), strict=True):
+        assert np.array_equal(one, other)
 
 
 @pytest.mark.tensorflow
@@ -367,14 +466,15 @@ def test_the_bits_do_not_depend_on_where_the_images_are(
     monkeypatch.chdir(tmp_path)
     images = load(["train"])
     results = []
+    changes = {"warmup_epochs": 1, "epochs": 2, "batch_size": 8, "learning_rate": 0.001}
+    training = made_processed.training(recipe="tuned", **changes)
     for where in (
         made_processed.images_of(pictures),
         images,
         images.unpacked(1),
         images.unpacked(0),
     ):
-        settings = made_processed.training(epochs=2, batch_size=8, learning_rate=0.001)
-        trained, history, _ = network.fit(where, where.take(np.arange(5)), settings, "train")
+        trained, history, _ = network.fit(where, None, training, "train")
         weights = b"".join(array.tobytes() for array in trained.get_weights())
         results.append((weights, history, network.probabilities(trained, where.pixels).tobytes()))
     assert results[1:] == results[:1] * 3
@@ -450,7 +550,7 @@ def test_two_devices_give_the_losses_of_one() -> None:
         assert ours == pytest.approx(theirs, abs=1e-4)
     assert len({record["loss"] for record in one}) == 2
     assert np.isfinite([record["loss"] for record in of_eleven]).all()
-    assert refusal.startswith("train.batch_size: found 9, expected a multiple of 2, the number of")
+    assert refusal.startswith("recipes.holdout.batch_size: found 9, expected a multiple of 2, the ")
 
 
 @pytest.mark.tensorflow

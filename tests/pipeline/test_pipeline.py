@@ -43,7 +43,7 @@ def test_every_metrics_and_details_file_names_the_synthetic_data(finished: Scrat
 # -------------------------------------------------------------------------- what dvc metrics shows
 
 
-METRICS = ["metrics.json", "metrics/train.json", "metrics/val.json"]
+METRICS = ["metrics.json", "metrics/train.json"]
 
 
 def test_metrics_show_prints_a_few_numbers_that_fit_a_terminal(project: Scratch) -> None:
@@ -68,10 +68,10 @@ def test_metrics_show_prints_a_few_numbers_that_fit_a_terminal(project: Scratch)
     assert list(numbers) == sorted(numbers) == list(expected)
     for name, value in expected.items():
         assert numbers[name] == (value if name == "verdict" else pytest.approx(value, abs=5e-5))
-    for name, prefix in (("train", ""), ("val", "val_")):
-        numbers = shown[f"metrics/{name}.json"]["data"]
-        assert numbers["acc"] == pytest.approx(training[f"{prefix}accuracy"], abs=5e-5)
-        assert numbers["loss"] == pytest.approx(training[f"{prefix}loss"], abs=5e-5)
+    numbers = shown["metrics/train.json"]["data"]
+    assert list(numbers) == ["acc", "loss"]  # nothing is stopped early
+    assert numbers["acc"] == pytest.approx(training["accuracy"], abs=5e-5)
+    assert numbers["loss"] == pytest.approx(training["loss"], abs=5e-5)
 
     # the widest that there can be
     path = project.folder / "metrics.json"
@@ -85,7 +85,7 @@ def test_metrics_show_prints_a_few_numbers_that_fit_a_terminal(project: Scratch)
 def test_an_experiment_fits_a_terminal_and_leaves_data_and_baselines_alone(
     project: Scratch,
 ) -> None:
-    output = project.run("dvc", "exp", "run", "-S", "train.learning_rate=0.01")
+    output = project.run("dvc", "exp", "run", "-S", "recipes.tuned.learning_rate=0.01")
     changed = {"train", "evaluate", "crossvalidate", "external", "compare", "report"}
     assert set(stages_run(output)) == changed
 
@@ -93,7 +93,7 @@ def test_an_experiment_fits_a_terminal_and_leaves_data_and_baselines_alone(
     assert 2 <= len(lines) <= 20
     assert max(map(len, lines)) <= COLUMNS
     table = project.run("dvc", "exp", "show", "--only-changed", "--csv").splitlines()
-    assert "train.learning_rate" in table[0].split(",")
+    assert "recipes.tuned.learning_rate" in table[0].split(",")
     assert len(table[0].split(",")) <= 20
 
     project.run("dvc", "plots", "diff", "HEAD")
@@ -112,7 +112,7 @@ def test_an_experiment_fits_a_terminal_and_leaves_data_and_baselines_alone(
     assert html.count("Accuracy by epoch") == 1, "drawn twice"
     assert not re.search("<DVC_METRIC_[A-Z_]+>", html)
 
-    project.set(train__learning_rate=0.0001)
+    project.set(recipes__tuned__learning_rate=0.0005)
     output = project.run("dvc", "repro")
     # the run-cache restores a run that was seen before; the report has none, as dvc.yaml says
     assert stages_run(output) == ["report"]
@@ -249,8 +249,9 @@ def test_a_new_option_of_the_report_runs_the_report_alone(project: Scratch) -> N
     text = pipeline.read_text()
     pipeline.write_text(
         text.replace(
-            "      - preprocess\n      - train\n    outs:",
-            "      - preprocess\n      - report\n      - train\n    outs:",
+            "      - recipes.${train.recipe}\n      - train\n    outs:\n      - metrics/report.html",
+            "      - recipes.${train.recipe}\n      - report\n      - train\n    outs:\n"
+            "      - metrics/report.html",
         )
     )
     assert pipeline.read_text() != text
@@ -268,8 +269,17 @@ def test_an_unknown_group_or_key_is_refused_by_the_first_stage_that_runs(
     assert "Traceback" not in output
 
 
-def test_early_stopping_by_the_loss_needs_one_setting(project: Scratch) -> None:
-    output = project.run("dvc", "exp", "run", "-S", "train.monitor=val_loss", "train")
+def test_another_recipe_needs_one_setting(project: Scratch) -> None:
+    project.set(recipes__original__batch_size=4, recipes__original__epochs=2)
+    # what isn't used runs nothing
+    assert stages_run(project.run("dvc", "repro")) == []
+    output = project.run("dvc", "exp", "run", "-S", "train.recipe=original", "train")
+    assert stages_run(output) == ["preprocess", "train"]
+    shown = json.loads(project.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    numbers = shown["metrics/train.json"]["data"]
+    assert list(numbers) == ["acc", "loss", "val_acc", "val_loss"]
+    assert max(map(len, project.run("dvc", "metrics", "show").splitlines())) <= COLUMNS
+    output = project.run("dvc", "exp", "run", "-S", "recipes.original.monitor=val_loss", "train")
     assert stages_run(output) == ["train"]
 
 

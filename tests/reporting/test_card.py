@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -16,10 +17,13 @@ from markdown_it.token import Token
 from stages.common import params
 from stages.judging import baselines
 from stages.learning.dataset import SIZE
+from stages.learning.settings import Train
 from stages.reporting import card, charts, words
 from tests import metrics_files
 
-PARAMS = params.load_all(Path(__file__).resolve().parents[2] / "params.yaml")
+PROJECT = Path(__file__).resolve().parents[2]
+PARAMS = params.load_all(PROJECT / "params.yaml")
+USED = dict(PARAMS.recipes)[PARAMS.train.recipe]
 folder_names = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=30
 ).filter(lambda name: name not in {".", ".."} and name.strip())
@@ -131,15 +135,36 @@ def test_every_number_of_the_metrics_is_in_the_card() -> None:
 
 def test_every_parameter_is_in_the_card() -> None:
     before = card.write(metrics_files.make(), PARAMS)
-    for group, values in PARAMS:
-        for key in type(values).model_fields:
-            update = {group: values.model_copy(update={key: 4242})}
+    groups = dict(PARAMS) | {f"recipes.{PARAMS.train.recipe}": USED}
+    for group, values in groups.items():
+        for key in Train.model_fields if group == "train" else type(values).model_fields:
+            if (group, key) == ("train", "recipe") or getattr(values, key) is None:
+                continue
+            changed = values.model_copy(update={key: 4242})
+            update = {group: changed}
+            if values is USED:
+                recipes = PARAMS.recipes.model_copy(update={PARAMS.train.recipe: changed})
+                update = {"recipes": recipes}
             after = card.write(metrics_files.make(), PARAMS.model_copy(update=update))
             [line] = [line for line in after.split("\n") if line.startswith(f"| `{group}` |")] or [
                 ""
             ]
             assert (f" `{key}` 4242" in line) == (group not in ("download", "machine"))
             assert f"`{key}` 4242" not in before
+    assert f"| `train` | `recipe` {PARAMS.train.recipe}, `seed` 0, " in before
+
+
+def test_of_the_recipes_the_one_that_was_used_is_in_the_card() -> None:
+    text = card.write(metrics_files.make(), PARAMS)
+    assert re.findall(r"\| `recipes\.(\w+)` \|", text) == [PARAMS.train.recipe]
+    values = yaml.safe_load((PROJECT / "params.yaml").read_text("utf-8"))
+    values["train"]["recipe"] = "original"
+    text = card.write(metrics_files.make(protocol="original"), params.parse(values))
+    [line] = [line for line in text.split("\n") if line.startswith("| `recipes.")]
+    assert line.startswith("| `recipes.original` | `validation` original, `optimizer` adam, ")
+    assert line.endswith(
+        ", `monitor` val\\_accuracy, `patience` 8, `min_delta` 0.001, `weights` last |"
+    )
 
 
 def test_no_number_is_typed_by_hand() -> None:
@@ -210,7 +235,7 @@ def test_tables_are_well_formed_whatever_the_values_and_names(
     results = metrics_files.make(
         classes,
         seed,
-        random.choice(["holdout", "original"]),
+        random.choice(["none", "holdout", "original"]),
         random.choice(["phantom", "kaggle"]),
         records,
         external,
@@ -272,7 +297,7 @@ def test_the_original_protocol_is_called_optimistic():
 
 @given(
     seed=st.integers(0, 2**32),
-    protocol=st.sampled_from(["holdout", "original"]),
+    protocol=st.sampled_from(["none", "holdout", "original"]),
     source=st.sampled_from(["phantom", "kaggle"]),
     records=st.booleans(),
     external=st.booleans(),
@@ -310,6 +335,11 @@ def test_sentences_follow_the_numbers(
         "**Optimistic by design.**": protocol == "original",
         "they chose the epoch to stop at and the temperature": protocol == "original",
         "Protocol `holdout`": protocol == "holdout",
+        "; no image of train/ was held out, and test/ decided nothing.": protocol == "none",
+        "No image of `train/` was held out: all of them": protocol == "none",
+        "none for early stopping. It ran for the 4 epochs of the recipe.": protocol == "none",
+        " on the validation images. ": protocol != "none",
+        "and stopped by images of `train/` outside its fold": protocol != "none",
         "There is no table of records:": not records,
         "| source |": records,
         "(baseline *source*)": records,

@@ -32,7 +32,7 @@ def texts(figure: Any) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
-def test_every_chart_names_what_it_shows_data_and_protocol(
+def test_every_chart_names_what_it_shows_data_and_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: dict[str, Any] = {}
@@ -49,7 +49,7 @@ def test_every_chart_names_what_it_shows_data_and_protocol(
     for name, figure in drawn.items():
         what, data = figure.get_suptitle().split("\n")
         assert name.removesuffix("s") in what.lower()
-        assert what.endswith(", protocol original")
+        assert what.endswith(", recipe original")
         assert data == "SYNTHETIC PHANTOM (seed 7)"
         for axes in figure.axes:
             assert axes.get_ylabel()
@@ -72,6 +72,15 @@ def test_the_kept_epoch_is_marked() -> None:
         lines = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
         assert lines["weights kept: epoch 3"] == [3, 3]
         assert lines["training"] == lines["validation"] == [1, 2, 3, 4]
+
+
+def test_without_validation_images_one_curve_is_drawn() -> None:
+    results = metrics_files.make(protocol="none")
+    for name in ("accuracy", "loss"):
+        [axes] = painted(results, name).axes
+        assert [line.get_label() for line in axes.lines] == ["training", "weights kept: epoch 2"]
+        values = [record[name] for record in results["history"]]
+        assert list(axes.lines[0].get_ydata()) == values
 
 
 def test_confusion_has_actual_classes_in_rows() -> None:

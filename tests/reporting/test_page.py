@@ -130,6 +130,7 @@ def test_above_all_stands_the_verdict() -> None:
     [
         ({"source": "phantom"}, "Synthetic phantoms, not radiographs."),
         ({"protocol": "original"}, "Optimistic by design."),
+        ({"protocol": "none"}, "recipe tuned: no image of train/ was held out, and test/ decided"),
         ({"external": False}, "There is no external validation:"),
         ({"external": False}, "There was no external set."),
         ({"records": False}, "There is no table of records:"),
