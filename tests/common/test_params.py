@@ -1,6 +1,5 @@
 import copy
 import functools
-import operator
 import os
 import re
 import subprocess
@@ -52,7 +51,9 @@ ANYTHING = st.recursive(
 def changed(group: str, key: object, value: object) -> dict[str, Any]:
     """VALUES with another value; the group may be a recipe, such as `recipes.tuned`."""
     values: dict[str, Any] = copy.deepcopy(VALUES)
-    place: dict[object, Any] = functools.reduce(operator.getitem, group.split("."), values)
+    place: Any = values
+    for name in group.split("."):
+        place = place[name]
     place[key] = value
     return values
 

@@ -249,9 +249,8 @@ def test_a_new_option_of_the_report_runs_the_report_alone(project: Scratch) -> N
     text = pipeline.read_text()
     pipeline.write_text(
         text.replace(
-            "      - recipes.${train.recipe}\n      - train\n    outs:\n      - metrics/report.html",
-            "      - recipes.${train.recipe}\n      - report\n      - train\n    outs:\n"
-            "      - metrics/report.html",
+            "      - train\n    outs:\n      - metrics/report.html",
+            "      - report\n      - train\n    outs:\n      - metrics/report.html",
         )
     )
     assert pipeline.read_text() != text
