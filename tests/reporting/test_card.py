@@ -163,8 +163,6 @@ def test_of_the_recipes_the_one_that_was_used_is_in_the_card() -> None:
     [line] = [line for line in text.split("\n") if line.startswith("| `recipes.")]
     assert line.startswith("| `recipes.original` | `validation` original, `optimizer` adam, ")
     assert line.endswith("`patience` 8, `min_delta` 0.001, `weights` last |")
-        ", `monitor` val\\_accuracy, `patience` 8, `min_delta` 0.001, `weights` last |"
-    )
 
 
 def test_no_number_is_typed_by_hand() -> None:
