@@ -336,7 +336,7 @@ def test_sentences_follow_the_numbers(
         "; no image of train/ was held out, and test/ decided nothing.": protocol == "none",
         "No image of `train/` was held out: all of them": protocol == "none",
         "none for early stopping. It ran for the 4 epochs of the recipe.": protocol == "none",
-        " on the validation images. ": protocol != "none",
+        " on the training images, ": protocol != "none",
         "and stopped by images of `train/` outside its fold": protocol != "none",
         "There is no table of records:": not records,
         "| source |": records,
