@@ -393,7 +393,6 @@ def test_images_that_devices_can_not_share_are_filled_up_with_the_first(count: i
 
 
 @pytest.mark.tensorflow
-@started
 @settings(max_examples=20, deadline=None)
 @given(
     epochs=st.integers(1, 50),
@@ -406,6 +405,7 @@ def test_images_that_devices_can_not_share_are_filled_up_with_the_first(count: i
 def test_the_cosine_rises_by_the_step_and_falls_to_nothing(
     epochs: int, warmup: int, steps: int, rate: float
 ) -> None:
+    network.start(2)
     warmup = min(warmup, epochs - 1)
     recipe = {"epochs": epochs, "warmup_epochs": warmup, "learning_rate": rate}
     training = made_processed.training(recipe="tuned", **recipe)
