@@ -520,10 +520,11 @@ tensorflow.config.set_logical_device_configuration(
 network.start(2)
 assert network._strategy("cpu").num_replicas_in_sync == 2
 train, validation = some(4), some(2, seed=1)
-settings = made_processed.training(epochs=2, batch_size=8, learning_rate=0.001)
+settings = made_processed.training(epochs=4, batch_size=12, learning_rate=0.001)
 results = [network.fit(train, validation, settings, "train")[1]]
-# 11 images: the last batch has 3 of them, and the first image once more
-results.append(network.fit(train.take(np.arange(11)), validation, settings, "train")[1])
+# 11 images: the last batch has 3 of them, and the epoch's first image once more
+small = settings.model_copy(update={"batch_size": 8})
+results.append(network.fit(train.take(np.arange(11)), validation, small, "train")[1])
 try:
     network.fit(train, validation, settings.model_copy(update={"batch_size": 9}), "train")
 except InputError as error:
@@ -544,11 +545,13 @@ def test_two_devices_give_the_losses_of_one() -> None:
     )
     two, of_eleven, refusal = json.loads(done.stdout.splitlines()[-1])
     train, validation = some(4), some(2, seed=1)
-    settings = made_processed.training(epochs=2, batch_size=8, learning_rate=0.001)
+    # one batch in an epoch: for several devices Keras looks at a batch beforehand, and so deals the
+    # orders that follow to them
+    settings = made_processed.training(epochs=4, batch_size=12, learning_rate=0.001)
     _, one, _ = network.fit(train, validation, settings, "train")
     for ours, theirs in zip(two, one, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
-    assert len({record["loss"] for record in one}) == 2
+    assert len({record["loss"] for record in one}) == 4
     assert np.isfinite([record["loss"] for record in of_eleven]).all()
     assert refusal.startswith("recipes.holdout.batch_size: found 9, expected a multiple of 2, the ")
 
