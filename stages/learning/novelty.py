@@ -25,8 +25,10 @@ from stages.common.errors import InputError
 from stages.learning.dataset import SIZE, Pixels
 
 NOVELTY = Path("models/novelty.npz")
+REFUSAL = "this does not look like a chest radiograph"
+"""What is said of a picture instead of a class."""
 _REFUSED = 0.01  # of the training radiographs
-_FEWEST = 20  # with fewer different ones, nothing but colour makes a picture unlike
+_FEWEST = 20  # with fewer different ones, nothing but colour makes a picture refused
 _SIDE = 10  # blocks
 _COMPONENTS = 20
 _FOLDS = 20
@@ -82,12 +84,13 @@ class Novelty:
                 return cls(arrays["mean"], arrays["whitening"], *limits)
         except FileNotFoundError:
             raise InputError(
-                f"{NOVELTY} is not there; the stage `train` writes it. Run `dvc repro train`."
+                f"{NOVELTY} is not there; the stage `calibrate` writes it. "
+                "Run `dvc repro calibrate`."
             ) from None
         except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(
-                f"{NOVELTY} is not what the stage `train` writes ({error}). "
-                "Run `dvc repro --force train`."
+                f"{NOVELTY} is not what the stage `calibrate` writes ({error}). "
+                "Run `dvc repro --force calibrate`."
             ) from None
 
     def save(self) -> None:
@@ -103,7 +106,7 @@ class Novelty:
         """
         return np.array([self._score(_blocks(picture)) for picture in pixels], np.float64)
 
-    def unlike(self, pixels: Pixels) -> np.ndarray:
+    def refused(self, pixels: Pixels) -> np.ndarray:
         """Whether pictures, as above, do not look like the training radiographs, bool, (n,)."""
         return np.asarray(self.score(pixels) > 1)
 
