@@ -65,7 +65,10 @@ def table(results: Mapping[str, Any]) -> str:
     protocol = provenance["protocol"]
     optimistic = " (test/ chose the epoch: optimistic there)" if protocol == "original" else ""
     if rate := external["false_positive_rate"]:
-        elsewhere = f"{words.false_positives(rate)}, {words.interval(rate, 'share')}"
+        elsewhere = (
+            f"{words.false_positives(rate)}, {words.interval(rate, 'share')}; "
+            f"{words.with_refusal(rate).lower()}"
+        )
     else:
         elsewhere = "none"
     return "\n".join(
