@@ -329,8 +329,8 @@ def coverage(sets: Mapping[str, Any]) -> Markdown:
     return Markdown(
         f"The set of classes is made to hold the true one in {percent(asked)} of the cases. It "
         f"does for {covered['count']:,} of {counted(covered['images'], 'test image')} without "
-        f"leaks, {interval(covered, 'share')}, {kept}; it has {sets['mean_size']:.3f} classes on "
-        f"average, and one alone for {single['count']:,} of {single['images']:,}, "
+        f"leaks, {interval(covered, 'share')}, {kept}; a set has {sets['mean_size']:.3f} classes "
+        f"on average, and one alone for {single['count']:,} of {single['images']:,}, "
         f"{interval(single, 'share')}. {NOT_PROMISED}"
     )
 
