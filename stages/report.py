@@ -66,8 +66,8 @@ def table(results: Mapping[str, Any]) -> str:
     optimistic = " (test/ chose the epoch: optimistic there)" if protocol == "original" else ""
     if rate := external["false_positive_rate"]:
         elsewhere = (
-            f"{words.false_positives(rate)}, {words.interval(rate, 'share')}; "
-            f"{words.with_refusal(rate).lower()}"
+            f"{words.false_positives(rate)}, {words.interval(rate, 'share')}\n"
+            f"{words.with_refusal(rate)}"
         )
     else:
         elsewhere = "none"

@@ -24,7 +24,7 @@ def test_so_many_sets_hold_the_true_class(known: int, coverage: float) -> None:
     generator = np.random.default_rng(known)
     scores = prediction_sets.scores(*drawn(generator, known))
     # of exchangeable images the oddness of the next one has any rank with the same chance
-    draws = 400_000
+    draws = 1_000_000
     odd = np.concatenate([scores, [2.0]])[generator.integers(known + 1, size=draws)]
     # the true class is as odd as that; the most probable one, always in the set, is another
     probabilities = np.column_stack([1 - odd, np.full(draws, 5.0), np.full(draws, -5.0)])

@@ -40,6 +40,10 @@ class Network(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The logits."""
         return logits
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """It is."""
+        return True
+
     def predict(self, logits: np.ndarray) -> np.ndarray:
         """The class with the largest."""
         return np.asarray(logits.argmax(axis=1))

@@ -623,4 +623,4 @@ def test_tables_of_flaws_are_left_out_where_there_are_none() -> None:
     results["audit"] |= {"copy_groups": [], "unreadable_files": []}
     for record in results["predictions"]:
         record["leaked"] = False
-    assert len(raw_tables(card.write(results, PARAMS))) == 9
+    assert len(raw_tables(card.write(results, PARAMS))) == 11

@@ -174,7 +174,7 @@ def on_the_page(path: tuple[Any, ...]) -> bool:
         case ("evaluate", "all_test" | "leak_free" | "calibration" | "gradcam", *rest):
             return rest != ["images_with_activation"]
         case ("evaluate", "sets" | "refused", "classes", _, "covered", number):
-            return number != "count"
+            return bool(number != "count")
         case ("evaluate", "refused", "classes", _, number):
             return number not in {"images", "count"}
         case ("evaluate", "sets" | "refused", *_):
