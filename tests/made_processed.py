@@ -166,7 +166,7 @@ def cross_validate(root: Path, sure: float = 0.8, seed: int = 0) -> None:
     index = index[index["path"].str.startswith("train/")]
     labels = np.array([CLASSES.index(name) for name in index["class"]], np.int64)
     images = Images(np.empty(0), labels, CLASSES, index)
-    named = np.where(generator.random(len(labels)) < 0.3, (labels + 1) % 3, labels)
+    named = np.where(generator.random(len(labels)) < 0.4, (labels + 1) % 3, labels)
     probabilities = np.full((len(labels), 3), (1 - sure) / 2)
     probabilities[np.arange(len(labels)), named] = sure
     records = dataset.prediction_records(images, probabilities)

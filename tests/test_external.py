@@ -132,7 +132,7 @@ def test_how_many_of_each_folder_were_called_what(
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         "Covid-19 (3 images, Covid): 2 called Covid (0.667 [0.208, 0.939]); 0 refused "
-        "(0.000 [0.000, 0.562]), 2 of the others called Covid (0.667 [0.208, 0.939])",
+        "(0.000 [0.000, 0.561]), 2 of the others called Covid (0.667 [0.208, 0.939])",
         "No_findings (5 images, Normal): 4 called Covid (0.800 [0.376, 0.964]); 0 refused "
         "(0.000 [0.000, 0.434]), 4 of the others called Covid (0.800 [0.376, 0.964])",
         "Pneumonia (2 images, other): 1 called Covid (0.500 [0.095, 0.905]); 0 refused "

@@ -375,8 +375,8 @@ class TestTrained:
         self, call: Call, tmp_path: Path
     ) -> None:
         files = [picture(tmp_path / f"{label}.png", label) for label in range(3)]
-        _, together, _ = call("--json", *files)
-        alone = [call("--json", file)[1] for file in files]
+        _, together, _ = call("--json", "--force", *files)
+        alone = [call("--json", "--force", file)[1] for file in files]
         assert together == "".join(alone)
         classes = [json.loads(line)["class"] for line in alone]
         assert classes == list(made_processed.CLASSES)
@@ -385,7 +385,7 @@ class TestTrained:
         self, call: Call, tmp_path: Path
     ) -> None:
         file = picture(tmp_path / "a b.png", 1)
-        status, out, _ = call(file, file)
+        status, out, _ = call("--force", file, file)
         lines = out.splitlines()
         assert status == 0
         assert lines[0].split()[:6] == ["file", "class", "Covid", "Normal", "Viral", "Pneumonia"]
@@ -422,7 +422,7 @@ class TestTrained:
         ]
         for name in names:
             picture(tmp_path / name)
-        status, out, err = call("--json", "--explain", "why/so", "--", *names)
+        status, out, err = call("--json", "--force", "--explain", "why/so", "--", *names)
         assert (status, err) == (0, "")
         assert [json.loads(line)["file"] for line in out.splitlines()] == names
         pictures = sorted((tmp_path / "why/so").iterdir())
