@@ -196,8 +196,12 @@ def predict(
         done += len(readable)
         refused += sum(answer.refused for answer in answers)
         for (_, path, _), answer in zip(readable, answers, strict=True):
-            as_record = json_line(path, answer, shipped.classes, coverage, force)
-            tqdm.write(as_record if as_json else table.row(path, answer))  # past the progress bar
+            line = (
+                json_line(path, answer, shipped.classes, coverage, force)
+                if as_json
+                else table.row(path, answer)
+            )
+            tqdm.write(line)  # past the progress bar
         sys.stdout.flush()
         if explain is not None:
             predicted = own.argmax(axis=1)
