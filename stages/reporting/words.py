@@ -342,8 +342,8 @@ def refusal(refused: Mapping[str, Any]) -> Markdown:
         refused: Of metrics/details/evaluate.json.
     """
     return Markdown(
-        f"What does not look like the radiographs of train/ is refused: that is {refused['count']} "
-        f"of {counted(refused['images'], 'test image')} without leaks, wrongly, as each is a chest "
+        f"What does not look like the radiographs of train/ is refused: {refused['count']:,} of "
+        f"{counted(refused['images'], 'test image')} without leaks, wrongly, as each is a chest "
         f"radiograph: {interval(refused, 'share')}."
     )
 
