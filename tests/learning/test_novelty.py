@@ -101,6 +101,26 @@ def test_equal_blocks_share_their_rank(greys):
     assert all(len(set(ranks[np.equal(greys, grey)])) <= 1 for grey in range(10))
 
 
+def test_blank_pictures_are_refused_also_where_they_lie_in_the_middle_of_all() -> None:
+    """Of radiographs without anything in common the mean has no light and no dark places."""
+    blocks = np.random.default_rng(0).integers(0, 256, (200, 10, 10, 1), np.uint8)
+    pictures = np.broadcast_to(blocks, (200, 10, 10, 3)).repeat(20, 1).repeat(20, 2)
+    judge = novelty.fit(pictures, np.arange(200))
+    assert np.linalg.norm(judge.whitening @ judge.mean) < judge.farthest  # as far as ranks tell
+    assert judge.refused(FOREIGN["blank"]).all()
+    assert judge.refused(pictures).mean() < 0.05
+
+
+def test_a_radiograph_may_have_wide_black_borders() -> None:
+    grey = np.random.default_rng(1).permutation(100)
+    grey[grey < 80] = 0  # four fifths
+    blocks = np.repeat(grey[:, None].astype(np.float64), 3, axis=1)
+    assert novelty._flatness(novelty._ranks(blocks)) < novelty._FLAT
+    assert novelty._flatness(novelty._ranks(np.zeros((100, 3)))) == 1
+    different = np.repeat(np.arange(100.0)[:, None], 3, axis=1)
+    assert novelty._flatness(novelty._ranks(different)) == 0
+
+
 def test_colour_counts(fitted: Novelty, fresh: np.ndarray) -> None:
     def tinted(strength: int) -> np.ndarray:
         tints = np.array([0, strength, 2 * strength])

@@ -71,7 +71,7 @@ def answers_of(network: Network) -> Answers:
     arrays = [np.array([getattr(each, name) for each in prints]) for name in KEPT]
     nothing = np.zeros(100)
     trained: Any = network
-    only_colour = Novelty(nothing, np.diag(nothing), 1.0, most_colourful=10.0)
+    only_colour = Novelty(nothing, np.diag(nothing), 1.0, 10.0, flattest=1.0)
     calibration = Calibration(0.5, np.linspace(0, 1, 99))
     return Answers(trained, calibration, Known(list(KNOWN), *arrays), only_colour)
 
