@@ -56,7 +56,7 @@ def _ranks(blocks: np.ndarray) -> np.ndarray:
 def _flatness(ranks: np.ndarray) -> float:
     """What equal blocks take of the ranks' spread: 0 if all are different, 1 if all are equal."""
     different = np.arange(1, 2 * len(ranks), 2) / (2 * len(ranks)) - 0.5
-    return float(max(0.0, 1 - np.linalg.norm(ranks) / np.linalg.norm(different)))
+    return max(0.0, 1 - float(np.linalg.norm(ranks) / np.linalg.norm(different)))
 
 
 def _colour(blocks: np.ndarray) -> float:
