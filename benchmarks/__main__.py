@@ -41,7 +41,7 @@ from stages.common import parallel
 
 EPOCHS = 30
 ROUNDS = 3
-JOB = ("download", "audit", "preprocess", "train", "evaluate")
+JOB = ("download", "audit", "preprocess", "train", "crossvalidate", "calibrate", "evaluate")
 """The stages that `dvc repro evaluate` runs."""
 SETTINGS = {
     "train.recipe": "original",
@@ -236,9 +236,9 @@ def serving(here: Path, _: Path | None) -> Iterator[Row]:
 def stream(here: Path, _: Path | None) -> Iterator[Row]:
     """Ten times as many images, made by hard links."""
     stages = {
+        "evaluate": ("stages.evaluate",),  # before `train` writes another network
         "train": ("stages.train",),
         "one fold of crossvalidate": ("benchmarks.stream", "fold"),
-        "evaluate": ("stages.evaluate",),
     }
     with tempfile.TemporaryDirectory(dir=here) as scratch:
         few, many = (Path(scratch) / str(count) for count in (2_000, 20_000))

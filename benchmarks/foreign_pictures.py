@@ -17,6 +17,24 @@ _DICOM = (
 )
 
 
+_SCIKIT_IMAGE = {
+    "photographs": ("astronaut", "chelsea", "coffee", "motorcycle_left", "rocket"),
+    "grey": ("brick", "clock_motion", "coins", "grass", "gravel", "moon"),
+    "pages": ("page", "text"),
+    "medical": ("cell", "ihc", "phantom", "retina"),
+}
+
+
+def _samples(kind: str) -> list[Image.Image]:
+    """Sample pictures of scikit-image."""
+    import skimage
+
+    folder = Path(skimage.__file__).parent / "data"
+    endings = {"retina": "jpg", "rocket": "jpg"}
+    names = (f"{name}.{endings.get(name, 'png')}" for name in _SCIKIT_IMAGE[kind])
+    return [Image.open(folder / name).convert("RGB") for name in names]
+
+
 def _with_quarters(pictures: Iterable[Image.Image]) -> list[Image.Image]:
     parts = []
     for picture in pictures:
@@ -31,22 +49,21 @@ def _grey(pictures: Iterable[Image.Image]) -> list[Image.Image]:
 
 
 def photographs() -> list[Image.Image]:
-    """A temple, a flower and a portrait, in colour."""
+    """A temple, a flower, portraits, a cat, coffee, a motorcycle and a rocket, in colour."""
     import matplotlib
     from sklearn.datasets import load_sample_images
 
     portrait = Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg"
-    return [*map(Image.fromarray, load_sample_images().images), Image.open(portrait).convert("RGB")]
+    others = [*map(Image.fromarray, load_sample_images().images), Image.open(portrait)]
+    return [picture.convert("RGB") for picture in [*others, *_samples("photographs")]]
 
 
 def _grey_photographs() -> list[Image.Image]:
-    """Stairs, a man with a camera and an aeroplane."""
+    """Stairs, a man with a camera, an aeroplane, walls, coins, grass, the moon."""
     import pywt.data
 
-    return [
-        Image.fromarray(np.uint8(each()))
-        for each in (pywt.data.ascent, pywt.data.camera, pywt.data.aero)
-    ]
+    arrays = (pywt.data.ascent, pywt.data.camera, pywt.data.aero)
+    return [*(Image.fromarray(np.uint8(each())) for each in arrays), *_grey(_samples("grey"))]
 
 
 def _drawings() -> list[Image.Image]:
@@ -102,7 +119,8 @@ def all_kinds() -> dict[str, np.ndarray]:
         "photographs in grey": _with_quarters([*_grey(photographs()), *_grey_photographs()]),
         "drawings in colour": _drawings(),
         "drawings in grey": _grey(_drawings()),
-        "other medical pictures": _medical(),
+        "pages of text": _with_quarters(_grey(_samples("pages"))),
+        "other medical pictures": [*_medical(), *_grey(_samples("medical"))],
         "noise": _noise(),
         "blank": [Image.new("L", (SIZE, SIZE), grey) for grey in (0, 1, 64, 128, 200, 255)],
         "ramps": _ramps(),

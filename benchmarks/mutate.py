@@ -54,6 +54,7 @@ TESTS = {
     "stages/learning/dataset.py": ["tests/learning/test_dataset.py"],
     "stages/learning/settings.py": PARAMS,
     "stages/learning/splits.py": ["tests/learning/test_splits.py"],
+    "stages/learning/prediction_sets.py": ["tests/learning/test_prediction_sets.py"],
     "stages/learning/temperature.py": ["tests/learning/test_temperature.py"],
     "stages/intake/copies.py": ["tests/intake/test_copies.py"],
     "stages/intake/groups.py": ["tests/intake/test_groups.py", "tests/test_audit.py"],

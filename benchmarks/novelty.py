@@ -3,8 +3,8 @@
 usage: python -m benchmarks.novelty [--archive ZIP] [--external ZIP]
 
 The images are those of the zip given, or of the one zip in data/archive/, or else phantoms; the
-external set likewise, from data/external/. Fits on the images that the network is trained on.
-Prints the false refusals (by class of the validation and test images but for those that leak, by
+external set likewise, from data/external/. Fits as `calibrate` does, on the images of train/.
+Prints the false refusals (by class of the test images but for those that leak, by
 folder of the external set but for copies of training images) and the misses (of radiographs that
 were changed, of pictures from elsewhere by kind), each with Wilson's 95 % interval. That takes
 pictures for independent, which the quarters of a photograph are not. Takes a minute or two.
@@ -51,21 +51,21 @@ def external_set(classes: Sequence[str]) -> dict[str, np.ndarray]:
 
 def measure() -> None:
     """Fits, and prints the table, where `preprocess` has run."""
-    train = dataset.load(["train"])
+    train = dataset.load(["train", "validation"])
     judge = novelty.fit(train.pixels, train.table["group"].to_numpy())
-    fresh = dataset.load(["validation", "test"])
+    fresh = dataset.load(["test"])
     fresh = fresh.take(np.flatnonzero(~fresh.table["leaked"]))
     elsewhere = external_set(train.classes)
     print(f"fitted on {len(train)} training images; refused of other chest radiographs")
     for (use, name), rows in fresh.table.groupby(["use", "class"], sort=False):
-        line(f"{use}, {name}", judge.unlike(fresh.pixels[rows.index]))
+        line(f"{use}, {name}", judge.refused(fresh.pixels[rows.index]))
     for name, pixels in elsewhere.items():
-        line(f"external, {name}", judge.unlike(pixels))
+        line(f"external, {name}", judge.refused(pixels))
     print("not refused of what is none, or is not as it should be")
     for kind, pixels in (
         foreign_pictures.changed(fresh.pixels[:]) | foreign_pictures.all_kinds()
     ).items():
-        line(kind, ~judge.unlike(pixels))
+        line(kind, ~judge.refused(pixels))
 
 
 def main() -> None:

@@ -43,7 +43,15 @@ COMMANDS = {
     **{
         name: ("-m", f"stages.{name}")
         for name in (
-            *("download", "audit", "preprocess", "train", "crossvalidate", "baselines"),
+            *(
+                "download",
+                "audit",
+                "preprocess",
+                "train",
+                "crossvalidate",
+                "calibrate",
+                "baselines",
+            ),
             *("evaluate", "external", "compare", "report"),
         )
     },

@@ -36,11 +36,12 @@ def multiply(source: Path, target: Path, count: int) -> None:
     """Makes a project of so many preprocessed images, hard links to those of another project.
 
     Two thirds of them are for training, a sixth each for early stopping and for testing; each
-    counts as a radiograph of its own.
+    counts as a radiograph of its own. The network is that of the other project.
     """
     for name in ("dvc.yaml", "params.yaml"):
         target.mkdir(parents=True, exist_ok=True)
         shutil.copy(source / name, target)
+    shutil.copytree(source / "models", target / "models")
     set_params(target, SETTINGS)
     table = dataset.read_index(source / dataset.PROCESSED)
     table = table.iloc[np.arange(count) % len(table)].reset_index(drop=True)

@@ -50,6 +50,7 @@ STAGES = {
     "preprocess": 1.1,
     "train": 5.0,
     "crossvalidate": 7.0,
+    "calibrate": 1.5,
     "baselines": 2.0,
     "evaluate": 6.0,
     "external": 4.0,

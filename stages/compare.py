@@ -4,6 +4,9 @@ Reads `data/processed/index.csv` and the predictions that `crossvalidate`, `base
 `evaluate` wrote. Writes `metrics/details/compare.json` and
 `metrics.json`, the few numbers that `dvc metrics show` prints.
 
+The network's probabilities are calibrated: those of a fold with a temperature that was fitted to
+the other folds of its seed, so that no image calibrates itself; those of test/ as `evaluate` did.
+
 A radiograph of which train/ has a file is judged by the first of these, out of fold, under the
 first seed; one that is in test/ alone by its first file and the network that ships. If its patient
 is in train/, that network is no stranger to it, and it is left out.
@@ -22,7 +25,7 @@ from stages.common import files, params, stage
 from stages.common.errors import InputError
 from stages.judging import comparison, scores
 from stages.judging.settings import Evaluate
-from stages.learning import dataset
+from stages.learning import dataset, temperature
 
 INDEX = dataset.PROCESSED / "index.csv"
 BASELINES = Path("metrics/details/baselines.json")
@@ -75,7 +78,7 @@ def joined(index: pd.DataFrame, network: Records, baselines: Records) -> pd.Data
 
 
 def read(crossvalidation: Any, baselines: Any) -> tuple[list[pd.DataFrame], pd.DataFrame]:
-    """The images of each fold and those of test/, see `joined`.
+    """The images of each fold and those of test/, see `joined`; all probabilities calibrated.
 
     Args:
         crossvalidation: The details of `crossvalidate`.
@@ -113,12 +116,33 @@ def read(crossvalidation: Any, baselines: Any) -> tuple[list[pd.DataFrame], pd.D
     for seed in {seed for seed, _ in ours}:
         of_seed = [one for key in ours if key[0] == seed for one in images(ours[key])]
         check(CROSSVALIDATION, of_seed, INDEX, rows(train))
-    return [joined(train, ours[key], theirs[key]) for key in ours], joined(test, shipped, crude)
+    folds = {key: joined(train, ours[key], theirs[key]) for key in ours}
+    for seed in {seed for seed, _ in ours}:
+        keys = [key for key in ours if key[0] == seed]
+        folds |= zip(keys, calibrated([folds[key] for key in keys]), strict=True)
+    return list(folds.values()), joined(test, shipped, crude)
 
 
 def once(images: pd.DataFrame) -> pd.DataFrame:
     """The first image of each radiograph."""
     return images.drop_duplicates("radiograph")
+
+
+def calibrated(folds: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """The same images, their probabilities calibrated, each fold by the others.
+
+    Args:
+        folds: The images of each fold of one seed, see `joined`.
+    """
+    results = []
+    for number, fold in enumerate(folds):
+        labels, probabilities, _ = arrays(once(pd.concat([*folds[:number], *folds[number + 1 :]])))
+        fitted = temperature.fit(probabilities, labels)
+        _, own, classes = arrays(fold)
+        scaled = temperature.scaled(own, fitted)
+        columns = [f"{_PROBABILITY}{name}" for name in classes]
+        results.append(fold.assign(**dict(zip(columns, scaled.T, strict=True))))
+    return results
 
 
 def choose(folds: Iterable[pd.DataFrame], test: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

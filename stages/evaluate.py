@@ -1,10 +1,12 @@
 """How good the network is on the test images.
 
-Reads `models` and `data/processed` (use "test"). Writes `metrics/details/evaluate.json` (every
-metric with its interval, over all test images and without leaks; accuracy by source and by label;
-calibration; where the network looks), `metrics/plots/` (a record per image; the points of the
-curves), `metrics/pictures/gradcam.png`, and of every wrongly classified image a record in
-`metrics/details/errors.json`, with two pictures of the largest errors in
+Reads `models` and `data/processed` (use "test"). What is judged is what ships: the calibrated
+probabilities, and the class of every image, refused or not. Writes
+`metrics/details/evaluate.json` (every metric with its interval, over all test images and without
+leaks; accuracy by source and by label; without leaks, whether probabilities, sets of classes and
+refusals hold what they say; where the network looks), `metrics/plots/` (a record per image; the
+points of the curves), `metrics/pictures/gradcam.png`, and of every wrongly classified image a
+record in `metrics/details/errors.json`, with two pictures of the largest errors in
 `metrics/pictures/errors/`.
 """
 
@@ -19,7 +21,7 @@ from stages.common import files, params, stage
 from stages.common.errors import InputError
 from stages.judging import calibration, gradcam, scores
 from stages.judging.settings import Evaluate
-from stages.learning import classifier, dataset, temperature
+from stages.learning import calibrated, classifier, dataset, novelty
 
 DETAILS = Path("metrics/details/evaluate.json")
 PLOTS = Path("metrics/plots")
@@ -96,6 +98,93 @@ def by_origin(images: dataset.Images, correct: np.ndarray) -> dict[str, dict[str
     }
 
 
+def _counted(
+    counted: np.ndarray, images: dataset.Images
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """`scores.share_with_interval` of all images and of those of each class.
+
+    Args:
+        counted: bool, (n,).
+        images: The n images, of each class at least one.
+    """
+    groups = images.table["group"].to_numpy()
+    by_class = {
+        name: scores.share_with_interval(counted[chosen], groups[chosen])
+        for number, name in enumerate(images.classes)
+        if (chosen := images.labels == number).any()
+    }
+    return scores.share_with_interval(counted, groups), by_class
+
+
+def judge_sets(images: dataset.Images, sets: np.ndarray) -> dict[str, Any]:
+    """How often sets of classes hold the true one, and how large they are.
+
+    Args:
+        images: The n images.
+        sets: bool, (n, classes).
+
+    Returns:
+        `covered`, how many sets hold the true class, and `single`, how many have one class alone,
+        each as in `scores.share_with_interval`; `mean_size`; and of each of `classes` `covered`
+        and `mean_size`.
+    """
+    sizes = sets.sum(axis=1)
+    covered, by_class = _counted(sets[np.arange(len(sets)), images.labels], images)
+    single, _ = _counted(sizes == 1, images)
+    return {
+        "covered": covered,
+        "single": single,
+        "mean_size": float(sizes.mean()),
+        "classes": {
+            name: {
+                "covered": share,
+                "mean_size": float(sizes[images.labels == images.classes.index(name)].mean()),
+            }
+            for name, share in by_class.items()
+        },
+    }
+
+
+def judge_trust(
+    images: dataset.Images,
+    probabilities: np.ndarray,
+    known: calibrated.Calibration,
+    refused: np.ndarray,
+    settings: Evaluate,
+) -> dict[str, Any]:
+    """`calibration`, `sets` and `refused`: whether what the network says of itself holds.
+
+    Args:
+        images: The n test images that count.
+        probabilities: The network's own, float64, (n, classes).
+        known: What `calibrate` learned.
+        refused: Which images are refused, bool, (n,).
+        settings: The group `evaluate` of params.yaml.
+    """
+    groups, scaled = images.table["group"].to_numpy(), known.probabilities(probabilities)
+    samples, seed = settings.bootstrap_samples, settings.seed
+
+    def metrics(values: np.ndarray) -> dict[str, Any]:
+        return scores.calibration_metrics(images.labels, values, groups, samples, seed)
+
+    share, by_class = _counted(refused, images)
+    return {
+        "calibration": {
+            "temperature": known.temperature,
+            "radiographs": len(known.scores),
+            "images": len(images),
+            "before": metrics(probabilities),
+            "after": metrics(scaled),
+            "by_chance": calibration.error_by_chance(scaled, samples, seed),
+        },
+        "sets": {
+            "coverage": calibrated.COVERAGE,
+            **judge_sets(images, known.sets(probabilities)),
+        },
+        "refused": {**share, "classes": by_class},
+    }
+
+
 def roc_records(images: dataset.Images, probabilities: np.ndarray) -> list[dict[str, Any]]:
     """The points of each class's one-vs-rest ROC curve; of more than MOST_POINTS some.
 
@@ -156,13 +245,16 @@ def explain(
 
 
 def show_errors(
-    images: dataset.Images, calibrated: np.ndarray, maps: np.ndarray | dataset.Stored, folder: Path
+    images: dataset.Images,
+    probabilities: np.ndarray,
+    maps: np.ndarray | dataset.Stored,
+    folder: Path,
 ) -> list[dict[str, Any]]:
     """Gives a record of each wrongly classified image, and draws the MOST_PICTURED largest errors.
 
     Args:
         images: The n test images.
-        calibrated: float64, (n, classes): the probabilities after temperature scaling.
+        probabilities: The calibrated ones, float64, (n, classes).
         maps: See `judge`.
         folder: Where PNG files are written, SIZE x SIZE; it is there. `01.png` is the radiograph,
             `01-map.png` the same under the heat map of the class that is predicted.
@@ -172,9 +264,9 @@ def show_errors(
         `probability` (of the predicted class) and `probability_of_actual`; `image` and `map` of
             those that are drawn.
     """
-    predicted = calibrated.argmax(axis=1)
+    predicted = probabilities.argmax(axis=1)
     rows = np.arange(len(images))
-    of_actual, of_predicted = (calibrated[rows, some] for some in (images.labels, predicted))
+    of_actual, of_predicted = (probabilities[rows, some] for some in (images.labels, predicted))
     files_of = images.table["path"].tolist()
     wrong = sorted(
         np.flatnonzero(predicted != images.labels).tolist(),
@@ -212,22 +304,21 @@ def main() -> None:
             f"{classifier.METADATA}: found the classes {shipped.classes}, expected "
             f"{list(images.classes)}, as in {dataset.PROCESSED}. Run `dvc repro`."
         )
-    probabilities, maps = judge(shipped, images.pixels)
-    calibrated = temperature.scaled(probabilities, shipped.temperature)
+    known, look = calibrated.Calibration.load(), novelty.Novelty.load()
+    own, maps = judge(shipped, images.pixels)
+    probabilities = known.probabilities(own)
     provenance = shipped.provenance
     predicted = probabilities.argmax(axis=1)
     results: dict[str, Any] = headlines(images, probabilities, settings)
     results |= by_origin(images, predicted == images.labels)
-    results["calibration"] = {
-        "temperature": shipped.temperature,
-        "before": scores.calibration_metrics(images.labels, probabilities),
-        "after": scores.calibration_metrics(images.labels, calibrated),
-    }
+    clean = scores.headline_positions(images)["leak_free"]
+    judged = images.take(clean)
+    results |= judge_trust(judged, own[clean], known, look.refused(judged.pixels), settings)
     title = f"Grad-CAM: {provenance['data']}"
     results["gradcam"] = explain(maps, images, predicted, settings, title)
     with files.atomic_write(ERROR_PICTURES) as folder:
         folder.mkdir()
-        errors = show_errors(images, calibrated, maps, folder)
+        errors = show_errors(images, probabilities, maps, folder)
     files.write_json(ERRORS, {"provenance": provenance, "errors": errors})
     files.write_json(PLOTS / "predictions.json", dataset.prediction_records(images, probabilities))
     files.write_json(PLOTS / "roc.json", roc_records(images, probabilities))
@@ -235,13 +326,18 @@ def main() -> None:
         PLOTS / "reliability.json",
         [
             {"temperature": when, **record}
-            for when, values in (("before", probabilities), ("after", calibrated))
-            for record in calibration.reliability(values, images.labels)
+            for when, values in (("before", own), ("after", probabilities))
+            for record in calibration.reliability(values[clean], judged.labels)
         ],
     )
     files.write_json(DETAILS, {"provenance": provenance, **results})
     for headline in ("all_test", "leak_free"):
         print(f"{headline}: {scores.in_words(results[headline])}")
+    covered = results["sets"]["covered"]
+    print(
+        f"of {covered['images']} without leaks, {covered['count']} are of a class in their "
+        f"{calibrated.COVERAGE:.0%} set, {results['refused']['count']} are refused"
+    )
 
 
 if __name__ == "__main__":

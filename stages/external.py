@@ -2,14 +2,16 @@
 
 Reads the one zip or folder in `data/external` (<class>/<images>), `data/raw` (train/, whose copies
 are left out) and `models`. Writes `metrics/details/external.json`: how many images of each folder
-were called what, sensitivity and specificity by class, and the greatest false-positive rate. With
-phantoms and nothing in `data/external` the set is made of phantoms, too; with other images and
-nothing there it says so and is done.
+were refused or called what, sensitivity and specificity by class, and the greatest false-positive
+rate, with and without the refusal. With phantoms and nothing in `data/external` the set is made of
+phantoms, too; with other images and nothing there it says so and is done.
 
 All intervals are Wilson's, which takes images for independent; copies within the external set are
 not looked for.
 """
 
+import itertools
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +24,7 @@ from stages.common import files, parallel, params, stage
 from stages.common.errors import InputError, listed, named
 from stages.intake import decode, matching
 from stages.judging import scores
-from stages.learning import classifier
+from stages.learning import classifier, novelty
 from stages.learning.dataset import SIZE
 from stages.sources import archive, layout
 from stages.sources.settings import Download
@@ -129,9 +131,11 @@ def without_copies(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[
     return judged, [readable[number] for number in sorted(copied)], names
 
 
-def called(paths: Sequence[Path]) -> list[str]:
-    """The class that the network calls each image."""
-    shipped = classifier.load()
+def called(paths: Sequence[Path]) -> tuple[list[str], list[bool]]:
+    """The class that the network calls each image, refused or not, and whether it is refused."""
+    shipped, look = classifier.load(), novelty.Novelty.load()
+    names: list[str] = []
+    refused: list[bool] = []
 
     def pixels(path: Path) -> np.ndarray:
         return np.asarray(decode.resized(path, SIZE))
@@ -139,11 +143,11 @@ def called(paths: Sequence[Path]) -> list[str]:
     decoded = tqdm(
         parallel.ahead(pixels, paths), "external", len(paths), unit="image", disable=None
     )
-    return [
-        shipped.classes[number]
-        for batch in parallel.batches(decoded, classifier.BATCH)
-        for number in shipped.probabilities(np.array(batch)).argmax(axis=1)
-    ]
+    for batch in parallel.batches(decoded, classifier.BATCH):
+        some = np.array(batch)
+        names += [shipped.classes[number] for number in shipped.probabilities(some).argmax(axis=1)]
+        refused += look.refused(some).tolist()
+    return names, refused
 
 
 def _share(count: int, images: int) -> dict[str, float]:
@@ -151,13 +155,24 @@ def _share(count: int, images: int) -> dict[str, float]:
     return {"share": count / images, "low": low, "high": high}
 
 
+def _number(
+    counts: Mapping[tuple[str, str], int], folders: Iterable[str], names: Iterable[str]
+) -> int:
+    """How many images of the folders were called one of the names."""
+    return sum(counts.get(place, 0) for place in itertools.product(folders, names))
+
+
 def judged(
-    counts: Mapping[tuple[str, str], int], shows: Mapping[str, str], classes: Sequence[str]
+    counts: Mapping[tuple[str, str], int],
+    accepted: Mapping[tuple[str, str], int],
+    shows: Mapping[str, str],
+    classes: Sequence[str],
 ) -> dict[str, Any]:
     """Sensitivity and specificity of each class, and the greatest false-positive rate.
 
     Args:
-        counts: Images by folder and by the class that they were called.
+        counts: Images by folder and by the class that they were called, refused or not.
+        accepted: The same without those that were refused.
         shows: The class of each folder, or OTHER.
         classes: Those of the network.
 
@@ -165,22 +180,16 @@ def judged(
         `classes`: by class, `sensitivity` and `specificity`, each with `images` (of the class, or
         known not to be of it), `share`, `low` and `high`, or None where there are no such images.
         `false_positive_rate`: `class`, `images` (not of it), `called` (of these) and the share of
-        the class of which that is greatest; None where every image is of the only class there.
+        the class of which that is greatest, all without the refusal, and `with_refusal` the number
+        and the share, of as many images, that are called this class and not refused; None where
+        every image is of the only class there.
     """
-
-    def number(names: Iterable[str], of_class: bool, by_class: str) -> int:
-        return sum(
-            counts.get((folder, name), 0)
-            for folder, shown in shows.items()
-            for name in names
-            if (shown == by_class) == of_class
-        )
-
     by_class: dict[str, Any] = {}
     false_positives: list[dict[str, Any]] = []
     for name in classes:
-        positive, hits = (number(names, True, name) for names in (classes, [name]))
-        negative, false = (number(names, False, name) for names in (classes, [name]))
+        own, rest = ([key for key in shows if (shows[key] == name) == of] for of in (True, False))
+        positive, hits = (_number(counts, own, names) for names in (classes, [name]))
+        negative, false = (_number(counts, rest, names) for names in (classes, [name]))
         correct = negative - false
         by_class[name] = {
             "sensitivity": {"images": positive, **_share(hits, positive)} if positive else None,
@@ -188,13 +197,30 @@ def judged(
         }
         if negative:
             record = {"class": name, "images": negative, "called": false}
-            false_positives.append(record | _share(false, negative))
+            still = _number(accepted, rest, [name])
+            with_refusal = {"called": still, **_share(still, negative)}
+            false_positives.append(
+                record | _share(false, negative) | {"with_refusal": with_refusal}
+            )
     return {
         "classes": by_class,
         "false_positive_rate": max(
             false_positives, key=lambda record: record["share"], default=None
         ),
     }
+
+
+def _part(count: int, images: int) -> dict[str, float]:
+    """`images`, how many of them, and their share; {} where there are none."""
+    return {"images": count, **_share(count, images)} if images else {}
+
+
+def _called(
+    counts: Mapping[tuple[str, str], int], folder: str, classes: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """What the counted images of a folder were called, by class; {} where there are none."""
+    images = _number(counts, [folder], classes)
+    return {name: _part(counts.get((folder, name), 0), images) for name in classes if images}
 
 
 def validate(
@@ -210,8 +236,10 @@ def validate(
     Returns:
         What goes into the details: `folders`, `classes`, `false_positive_rate`, `copies_left_out`
         and `unreadable`; of each folder `class`, `images` (judged), `copies_left_out`,
-        `unreadable`, and `called` (by class: `images` that were called so, and their share of the
-        folder; empty where none was judged). And a message for each unreadable image.
+        `unreadable`, `refused` (`images`, and their share of the folder), `called` (by class:
+        `images` that were called so, refused or not, and their share of the folder) and
+        `called_if_accepted` (the same of those that were not refused); these are empty where there
+        was no such image. And a message for each unreadable image.
 
     Raises:
         InputError: No image is left to be judged.
@@ -224,7 +252,10 @@ def validate(
             f"{len(faults)} can't be read, expected at least one other image. "
             + (f"Add some.\n{listed(faults)}" if faults else "Add some.")
         )
-    counts = Counter(zip((path.parent.name for path in kept), called(kept), strict=True))
+    names, refused = called(kept)
+    answers = list(zip((path.parent.name for path in kept), names, strict=True))
+    counts = Counter(answers)
+    accepted = Counter(itertools.compress(answers, map(operator.not_, refused)))
     of_folder = [Counter(path.parent.name for path in some) for some in (paths, kept, copied)]
     folders = {}
     for folder, shown in shows.items():
@@ -234,15 +265,13 @@ def validate(
             "images": images,
             "copies_left_out": copies,
             "unreadable": files_there - images - copies,
-            "called": {
-                name: {"images": counts[folder, name], **_share(counts[folder, name], images)}
-                for name in classes
-                if images
-            },
+            "refused": _part(images - _number(accepted, [folder], classes), images),
+            "called": _called(counts, folder, classes),
+            "called_if_accepted": _called(accepted, folder, classes),
         }
     results = {
         "folders": folders,
-        **judged(counts, shows, classes),
+        **judged(counts, accepted, shows, classes),
         "copies_left_out": len(copied),
         "unreadable": len(faults),
     }
@@ -250,7 +279,7 @@ def validate(
 
 
 def in_words(results: Mapping[str, Any]) -> list[str]:
-    """A line on each folder with what most of its images were called, and one on the whole."""
+    """A line on each folder, what most of its images were called, and one on the whole."""
 
     def with_interval(share: Mapping[str, float]) -> str:
         return f"({share['share']:.3f} [{share['low']:.3f}, {share['high']:.3f}])"
@@ -266,12 +295,21 @@ def in_words(results: Mapping[str, Any]) -> list[str]:
         line = f"{folder} ({', '.join(facts)})"
         if result["called"]:
             name, most = max(result["called"].items(), key=lambda item: item[1]["images"])
-            line += f": {most['images']} called {name} {with_interval(most)}"
+            refused = result["refused"]
+            line += (
+                f": {most['images']} called {name} {with_interval(most)}; "
+                f"{refused['images']} refused {with_interval(refused)}"
+            )
+        if result["called_if_accepted"]:
+            accepted = result["called_if_accepted"][name]
+            line += f", {accepted['images']} of the others called {name} {with_interval(accepted)}"
         lines.append(line)
     if rate := results["false_positive_rate"]:
+        still = rate["with_refusal"]
         lines.append(
             f"of {rate['images']} images that are not {rate['class']}, {rate['called']} were "
-            f"called {rate['class']} {with_interval(rate)}"
+            f"called {rate['class']} {with_interval(rate)}; with the refusal {still['called']} "
+            f"{with_interval(still)}"
         )
     return lines
 

@@ -1,11 +1,13 @@
 """Classifies images with the trained network. No diagnosis: see metrics/MODEL_CARD.md.
 
-usage: python -m stages.predict [--json] [--explain FOLDER] IMAGE_OR_FOLDER [...]
+usage: python -m stages.predict [--json] [--coverage C] [--force] [--explain FOLDER]
+                                IMAGE_OR_FOLDER [...]
 
-Prints the class and the probability of each class (after temperature scaling) for every image
-file given, and for every image file below every folder given (hidden ones are passed over), and
-which of them look unlike those that the network was trained on. Files that can't be read are named
-on standard error after the others are done; the exit status is then 1.
+Prints the class, the calibrated probability of each class and the set of classes that holds the
+true one in so many cases, for every image file given, and for every image file below every folder
+given (hidden ones are passed over). What does not look like a chest radiograph gets no answer
+without --force. Files that can't be read are named on standard error after the others are done;
+the exit status is then 1.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +25,35 @@ from stages.common import files, parallel, stage
 from stages.common.errors import InputError, shown
 from stages.intake import decode
 from stages.judging import gradcam
-from stages.learning import classifier, novelty, temperature
+from stages.learning import calibrated, classifier, novelty, prediction_sets
 from stages.learning.dataset import SIZE
 
-_UNLIKE = "unlike the training images"
+_COVERAGES = 0.5, 0.999
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of an image.
+
+    Attributes:
+        probabilities: Calibrated, float64, (classes,).
+        inside: Which classes are in the set, bool, (classes,).
+        refused: Whether it does not look like a chest radiograph.
+    """
+
+    probabilities: np.ndarray
+    inside: np.ndarray
+    refused: bool
+
+    def names(self, classes: Sequence[str]) -> tuple[str, list[str]]:
+        """The most probable class, and the classes in the set, the most probable first."""
+        ordered = [n for n in np.argsort(-self.probabilities, kind="stable") if self.inside[n]]
+        return classes[ordered[0]], [classes[n] for n in ordered]
+
+
+def in_percent(coverage: float) -> str:
+    """`90 %`."""
+    return f"{100 * coverage:g} %"
 
 
 def expand(given: Iterable[Path]) -> list[Path]:
@@ -50,47 +78,81 @@ def read(path: Path) -> np.ndarray | str:
 
 
 class Table:
-    """Lines for people, one at a time: file, class, and the probability of each class."""
+    """Lines for people, one at a time: file, class, the probability of each class, and the set.
 
-    def __init__(self, paths: Iterable[Path], classes: Sequence[str]) -> None:
-        self.classes = classes
+    Args:
+        paths: Of all images.
+        classes: Their names.
+        coverage: Of the sets.
+        force: Whether images that are refused get an answer all the same.
+    """
+
+    def __init__(
+        self, paths: Iterable[Path], classes: Sequence[str], coverage: float, force: bool
+    ) -> None:
+        self.classes, self.coverage, self.force = classes, coverage, force
         self.width = max(len("file"), *(len(shown(path)) for path in paths))
         self.named = max(len("class"), *map(len, classes))
 
     def head(self) -> str:
         """The first line."""
-        return "  ".join(["file".ljust(self.width), "class".ljust(self.named), *self.classes])
+        last = f"{in_percent(self.coverage)} set"
+        return "  ".join(["file".ljust(self.width), "class".ljust(self.named), *self.classes, last])
 
-    def row(self, path: Path, probabilities: np.ndarray, unlike: bool) -> str:
-        """The line of an image; its probabilities are float64, (classes,)."""
-        predicted = self.classes[int(probabilities.argmax())]
+    def row(self, path: Path, answer: Answer) -> str:
+        """The line of an image."""
+        file = shown(path).ljust(self.width)
+        if answer.refused and not self.force:
+            return f"{file}  {novelty.REFUSAL}"
+        predicted, inside = answer.names(self.classes)
         values = [
             f"{value:.3f}".rjust(len(label))
-            for label, value in zip(self.classes, probabilities, strict=True)
+            for label, value in zip(self.classes, answer.probabilities, strict=True)
         ]
-        remark = [_UNLIKE] if unlike else []
-        return "  ".join(
-            [shown(path).ljust(self.width), predicted.ljust(self.named), *values, *remark]
-        )
+        remark = [f"({novelty.REFUSAL})"] if answer.refused else []
+        return "  ".join([file, predicted.ljust(self.named), *values, ", ".join(inside), *remark])
 
 
-def json_line(path: Path, probabilities: np.ndarray, unlike: bool, classes: Sequence[str]) -> str:
-    """The JSON record of an image; its probabilities are float64, (classes,)."""
+def json_line(
+    path: Path, answer: Answer, classes: Sequence[str], coverage: float, force: bool
+) -> str:
+    """The JSON record of an image."""
+    answered = force or not answer.refused
+    predicted, inside = answer.names(classes)
+    probabilities = dict(zip(classes, answer.probabilities.tolist(), strict=True))
     return json.dumps(
         {
             "file": str(path),
-            "class": classes[int(probabilities.argmax())],
-            "probabilities": dict(zip(classes, probabilities.tolist(), strict=True)),
-            "unlike": unlike,
+            "class": predicted if answered else None,
+            "probabilities": probabilities if answered else None,
+            "set": inside if answered else None,
+            "coverage": coverage,
+            "refused": answer.refused,
         }
     )
 
 
-def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[str]:
+def predict(
+    paths: Sequence[Path],
+    as_json: bool = False,
+    explain: Path | None = None,
+    coverage: float = calibrated.COVERAGE,
+    force: bool = False,
+) -> list[str]:
     """Prints a line per image as it is done; gives a message for each file that can't be read.
 
     Only a few images are in memory at a time, however many there are.
+
+    Raises:
+        InputError: The coverage is out of range, the folder can't be written to, or what ships is
+            missing or damaged.
     """
+    least, most = _COVERAGES
+    if not least <= coverage <= most:
+        raise InputError(
+            f"--coverage: found {coverage:g}, expected a share from {least} to {most}, such as "
+            f"{calibrated.COVERAGE}. Change it."
+        )
     if explain is not None:
         try:
             explain.mkdir(parents=True, exist_ok=True)
@@ -99,10 +161,17 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
                 f"--explain: {explain} is a file or lies in one, expected a folder. "
                 "Name another one."
             ) from None
-    shipped, known = classifier.load(), novelty.Novelty.load()
-    table = Table(paths, shipped.classes)
+    shipped, known = classifier.load(), calibrated.Calibration.load()
+    look = novelty.Novelty.load()
+    if len(known.scores) < (fewest := prediction_sets.fewest(coverage)):
+        print(
+            f"predict: for sets at {in_percent(coverage)} it takes {fewest} radiographs of train/, "
+            f"and there are {len(known.scores)}: every set has all classes. Lower --coverage.",
+            file=sys.stderr,
+        )
+    table = Table(paths, shipped.classes, coverage, force)
     faults = []
-    done = strange = 0
+    done = refused = 0
     alone = len(paths) == 1
     decoded = parallel.ahead(read, paths, 1 if alone else None)
     bar = tqdm(decoded, "predict", len(paths), unit="image", disable=alone or None)
@@ -112,28 +181,46 @@ def predict(paths: Sequence[Path], as_json: bool, explain: Path | None) -> list[
         if not readable:
             continue
         pixels = np.array([image for _, _, image in readable])
-        probabilities, activations = shipped.judge(pixels)
-        calibrated = temperature.scaled(probabilities, shipped.temperature)
+        own, activations = shipped.judge(pixels)
+        answers = [
+            Answer(row, inside, odd)
+            for row, inside, odd in zip(
+                known.probabilities(own),
+                known.sets(own, coverage),
+                look.refused(pixels).tolist(),
+                strict=True,
+            )
+        ]
         if not as_json and not done:
             tqdm.write(table.head())
         done += len(readable)
-        unlike = known.unlike(pixels).tolist()
-        strange += sum(unlike)
-        for (_, path, _), row, odd in zip(readable, calibrated, unlike, strict=True):
-            as_record = json_line(path, row, odd, shipped.classes) if as_json else None
-            tqdm.write(as_record or table.row(path, row, odd))  # past the progress bar
+        refused += sum(answer.refused for answer in answers)
+        for (_, path, _), answer in zip(readable, answers, strict=True):
+            line = (
+                json_line(path, answer, shipped.classes, coverage, force)
+                if as_json
+                else table.row(path, answer)
+            )
+            tqdm.write(line)  # past the progress bar
         sys.stdout.flush()
         if explain is not None:
-            predicted = calibrated.argmax(axis=1)
+            predicted = own.argmax(axis=1)
             maps = gradcam.enlarged(gradcam.hirescam(activations, shipped.head, predicted))
-            for (number, path, image), heat, row in zip(readable, maps, calibrated, strict=True):
+            for (number, path, image), heat, answer in zip(readable, maps, answers, strict=True):
+                if answer.refused and not force:
+                    continue
+                row = answer.probabilities
                 lines = [shown(path.name), f"{shipped.classes[row.argmax()]} {row.max():.3f}"]
                 # a name may have 255 bytes, and a letter up to four
                 with files.atomic_write(explain / f"{number:04d}-{path.name[:50]}.png") as partial:
                     gradcam.picture(image, heat, lines).save(partial, "PNG", compress_level=1)
-    if not as_json and strange:
-        print(f"\n{_UNLIKE}: the class means nothing there.")
+    if not as_json and refused and not force:
+        print(f"\n{refused} of {done} refused; --force answers all the same, which means nothing.")
     if not as_json and done:
+        print(
+            f"\n{in_percent(coverage)} set: among radiographs like those of the training, "
+            f"{in_percent(coverage)} of these sets hold the true class."
+        )
         print(f"\nData of the network: {shipped.provenance['data']}. Not for diagnosis.")
     return faults
 
@@ -143,9 +230,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m stages.predict",
         description="Classifies chest radiographs with the trained network "
-        f"({classifier.MODEL}, made by `dvc repro train`). Prints the class and the probability of "
-        "each class. Not a medical device.",
-        epilog="Exit status 1 if a file could not be read; the others are done all the same.",
+        f"({classifier.MODEL}, made by `dvc repro calibrate`). Prints the most probable class, the "
+        "calibrated probability of each, and the set of classes that holds the true one in 90 of "
+        "100 cases: of radiographs like those of the training, all classes taken together. Of a "
+        f"picture of another kind it says: {novelty.REFUSAL}. Not a medical device.",
+        epilog="Exit status 1 if a file could not be read; the others are done all the same. A "
+        "refusal is an answer: with --json, class, probabilities and set are null there.",
     )
     parser.add_argument(
         "paths",
@@ -157,17 +247,30 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print a JSON record per line")
     parser.add_argument(
+        "--coverage",
+        type=float,
+        default=calibrated.COVERAGE,
+        metavar="C",
+        help="the share of the sets that hold the true class, from {} to {}; {} by default. More "
+        "coverage means larger sets".format(*_COVERAGES, calibrated.COVERAGE),
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="answer also what does not look like a chest radiograph",
+    )
+    parser.add_argument(
         "--explain",
         type=Path,
         metavar="FOLDER",
-        help="also write a Grad-CAM picture per image there",
+        help="also write a Grad-CAM picture per image that is not refused there",
     )
     chosen = parser.parse_args()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
 
     def work() -> None:
         paths = expand(chosen.paths)
-        faults = predict(paths, chosen.json, chosen.explain)
+        faults = predict(paths, chosen.json, chosen.explain, chosen.coverage, chosen.force)
         for fault in faults:
             print(f"predict: {fault}", file=sys.stderr)
         if faults:

@@ -65,7 +65,10 @@ def table(results: Mapping[str, Any]) -> str:
     original = provenance["protocol"] == "original"
     optimistic = " (test/ chose the epoch: optimistic there)" if original else ""
     if rate := external["false_positive_rate"]:
-        elsewhere = f"{words.false_positives(rate)}, {words.interval(rate, 'share')}"
+        elsewhere = (
+            f"{words.false_positives(rate)}, {words.interval(rate, 'share')}\n"
+            f"{words.with_refusal(rate)}"
+        )
     else:
         elsewhere = "none"
     return "\n".join(

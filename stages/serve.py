@@ -2,9 +2,10 @@
 
 usage: python -m stages.serve [--port PORT]
 
-For each image: the class, the calibrated probabilities, where the network looked, whether it
-looks like no chest X-ray, and whether a copy of it was in training; the answers are those of
-`predict`. Nothing is written to disk, and no file's name is sent. Ctrl-C ends it.
+For each image: the class, the set of classes that holds the true one in 90 of 100 cases, the
+calibrated probabilities, where the network looked, and whether a copy of it was in training; the
+answers are those of `predict`. What does not look like a chest X-ray is refused; a button shows the
+answer all the same. Nothing is written to disk, and no file's name is sent. Ctrl-C ends it.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import threadpoolctl
 from stages.common import stage
 from stages.intake.known import Known
 from stages.learning import classifier
+from stages.learning.calibrated import Calibration
 from stages.learning.novelty import Novelty
 from stages.serving import app
 from stages.serving.answers import Answers
@@ -35,7 +37,7 @@ def main() -> None:
         limits = app.Limits()
         with app.listening(chosen.port) as place:
             trained = classifier.load()
-            answers = Answers(trained, Known.load(), Novelty.load())
+            answers = Answers(trained, Calibration.load(), Known.load(), Novelty.load())
             paths = {"/judge": answers.judge, "/copies": answers.copies}
             application = app.create(paths, app.page(trained, limits), limits)
             print(f"http://{app.HOST}:{place.getsockname()[1]} (Ctrl-C ends it)", flush=True)

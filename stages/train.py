@@ -2,8 +2,7 @@
 
 Reads `data/processed` (uses "train" and, where the recipe stops early, "validation"). Writes
 `models/classifier.keras`, the same network as LiteRT in `models/classifier.tflite`, which is what
-all others run, `models/classifier.json` (what goes with it: class names, temperature, provenance),
-`models/novelty.npz` (what the training images look like),
+all others run, `models/classifier.json` (what goes with it: class names, provenance),
 `metrics/details/train.json`, `metrics/plots/history.json` (accuracy and loss by epoch, of the
 training and of the validation images), and, for `dvc metrics show`, those of the epoch whose
 weights are kept, in `metrics/train.json`.
@@ -17,7 +16,7 @@ import numpy as np
 
 from stages.common import files, params, stage
 from stages.common.errors import InputError
-from stages.learning import classifier, dataset, network, novelty, temperature
+from stages.learning import classifier, dataset, network
 from stages.learning.settings import Machine, Training
 
 DETAILS = Path("metrics/details/train.json")
@@ -79,19 +78,14 @@ def main() -> None:
         "provenance": provenance,
         "classes": train.classes,
         "threads": settings.threads,
-        "temperature": 1.0,  # until it is fitted
         "sha256": hashlib.sha256(exported).hexdigest(),
     }
     shipped = classifier.Classifier(exported, metadata)
     check(shipped, trained, every.pixels)
-    if validation is not None:
-        probabilities = shipped.probabilities(validation.pixels)
-        metadata["temperature"] = temperature.fit(probabilities, validation.labels)
     network.save(trained, network.MODEL)
     with files.atomic_write(classifier.MODEL) as partial:
         partial.write_bytes(exported)
     files.write_json(classifier.METADATA, metadata)
-    novelty.fit(train.pixels, train.table["group"].to_numpy()).save()
     files.write_json(HISTORY, curves(history))
     final = {name: value for name, value in history[kept - 1].items() if name != "epoch"}
     files.write_json(

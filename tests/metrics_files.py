@@ -38,6 +38,41 @@ def _share(random: Random) -> dict[str, Any]:
     return {"images": random.randint(2, 999), "share": value, "low": low, "high": high}
 
 
+def _count(random: Random) -> dict[str, Any]:
+    return {**_share(random), "count": random.randint(2, 999)}
+
+
+def _trust(classes: Sequence[str], random: Random) -> dict[str, Any]:
+    """The parts of evaluate.json on calibration, sets of classes and refusals."""
+    return {
+        "calibration": {
+            "temperature": 3 * random.random(),
+            "radiographs": random.randint(2, 999),
+            "images": random.randint(2, 999),
+            **{
+                when: {
+                    **{name: random.random() for name in ("loss", "brier")},
+                    "expected_calibration_error": random.random(),
+                    "intervals": {name: _bounds(random) for name in ("loss", "brier")},
+                }
+                for when in ("before", "after")
+            },
+            "by_chance": {"mean": random.random(), "high": random.random()},
+        },
+        "sets": {
+            "coverage": 0.9,
+            "covered": _count(random),
+            "single": _count(random),
+            "mean_size": 3 * random.random(),
+            "classes": {
+                name: {"covered": _count(random), "mean_size": 3 * random.random()}
+                for name in classes
+            },
+        },
+        "refused": {**_count(random), "classes": {name: _count(random) for name in classes}},
+    }
+
+
 def _headline(classes: Sequence[str], random: Random, images: int) -> dict[str, Any]:
     return {
         **_accuracy(random, images),
@@ -178,7 +213,9 @@ def _external(
                     name: random.randint(2, 999)
                     for name in ("images", "copies_left_out", "unreadable")
                 },
+                "refused": _share(random),
                 "called": {name: _share(random) for name in classes},
+                "called_if_accepted": {name: _share(random) for name in classes},
             }
             for folder, meant in (("Adults|1", "other"), ("Ill", classes[0]))
         },
@@ -189,7 +226,15 @@ def _external(
             }
             for name in classes
         },
-        "false_positive_rate": {"class": classes[0], "called": rate["images"] - 1, **rate},
+        "false_positive_rate": {
+            "class": classes[0],
+            "called": rate["images"] - 1,
+            **rate,
+            "with_refusal": {
+                "called": rate["images"] - 2,
+                **{key: value / 2 for key, value in rate.items() if key != "images"},
+            },
+        },
         "copies_left_out": random.randint(2, 99),
         "unreadable": random.randint(2, 99),
     }
@@ -211,7 +256,6 @@ def make(
     stopped = protocol != "none"
     leaked = [f"{split}/{classes[0]}/1.png" for split in ("test", "train")]
     contradicting = [f"train/{classes[0]}/2.png", f"train/{classes[1]}/2.png"]
-    calibrations = ("loss", "brier", "expected_calibration_error")
     curve = [(0.0, 0.0), (0.0, 0.5), (0.5, 0.5), (0.5, 1.0), (1.0, 1.0)]
     predictions = [
         {"file": leaked[0], "actual": classes[0], "predicted": classes[0], "leaked": True},
@@ -293,13 +337,7 @@ def make(
             "provenance": where,
             "all_test": _headline(classes, random, 66),
             "leak_free": _headline(classes, random, 59),
-            "calibration": {
-                "temperature": 3 * random.random(),
-                **{
-                    when: {name: random.random() for name in calibrations}
-                    for when in ("before", "after")
-                },
-            },
+            **_trust(classes, random),
             "by_source": {
                 source: {**_accuracy(random, random.randint(2, 99)), "classes": number}
                 for source, number in (("clinic|A", 1), ("hospital B", len(classes) - 1))

@@ -15,6 +15,7 @@ from stages import compare
 from stages.common import files
 from stages.common.errors import InputError
 from stages.judging import comparison, scores
+from stages.learning import temperature
 from stages.learning.dataset import INDEX_COLUMNS
 from tests import made_processed
 
@@ -407,6 +408,34 @@ def test_another_split_than_the_one_that_was_judged_is_refused() -> None:
         compare.main()
 
 
+# -------------------------------------------------------------------- calibrated by other folds
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5))
+def test_no_image_calibrates_itself(seed: int, count: int) -> None:
+    dice = np.random.default_rng(seed)
+    folds = []
+    for number in range(count):
+        probabilities = dice.dirichlet([1, 1], 6)
+        columns = {f"probability {name}": probabilities[:, n] for n, name in enumerate("AB")}
+        labels, radiographs = dice.choice(["A", "B"], 6), number * 10 + np.array([0, 0, 1, 2, 3, 4])
+        folds.append(pd.DataFrame({"class": labels, "radiograph": radiographs, **columns}))
+    before = compare.calibrated(folds)
+    names = ["probability A", "probability B"]
+    for fold, scaled in zip(folds, before, strict=True):
+        others = [compare.once(other) for other in folds if other is not fold]
+        known = pd.concat(others)
+        fitted = temperature.fit(
+            known[names].to_numpy(), (known["class"] == "B").to_numpy(np.int64)
+        )
+        expected = temperature.scaled(fold[names].to_numpy(), fitted)
+        assert scaled[names].to_numpy() == pytest.approx(expected)
+        assert (scaled["class"] == fold["class"]).all()
+    swapped = folds[0].assign(**{"class": folds[0]["class"].map({"A": "B", "B": "A"})})
+    after = compare.calibrated([swapped, *folds[1:]])
+    assert (after[0][names] == before[0][names]).all(axis=None)
+
+
 # ------------------------------------------------------------------------------ spread over folds
 
 
@@ -437,7 +466,20 @@ def test_every_headline_metric_of_a_fold_follows_from_its_predictions() -> None:
             "highest": 1,
         }
     )
+    # calibrated by the other fold, each radiograph once: 3 of 3 and 3 of 4, then none
+    losses = []
+    for right, wrong, by_right, by_wrong in (
+        (3, 2, 3, 0),
+        (3, 0, 3, 1),
+        (0, 5, 0, 3),
+        (0, 3, 0, 4),
+    ):
+        known = np.array([[0.8, 0.2]] * (by_right + by_wrong))
+        labels = np.array([0] * by_right + [1] * by_wrong)
+        (sure,) = temperature.scaled(np.array([[0.8, 0.2]]), temperature.fit(known, labels))
+        losses.append(-(right * np.log(sure[0]) + wrong * np.log(sure[1])) / (right + wrong))
     assert (spread["loss"]["lowest"], spread["loss"]["highest"]) == pytest.approx(
-        (-np.log(0.8), -np.log(0.2))
+        (min(losses), max(losses))
     )
+    assert spread["loss"]["mean"] == pytest.approx(np.mean(losses))
     assert (spread["macro_auroc"]["lowest"], spread["macro_auroc"]["highest"]) == (0, 1)

@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 from sklearn import metrics
 
-from stages import evaluate, train
+from stages import calibrate, evaluate, train
 from stages.common import params
 from stages.common.errors import InputError
-from stages.judging import gradcam, scores
+from stages.judging import calibration, gradcam, scores
 from stages.judging.settings import Evaluate
-from stages.learning import classifier, dataset, temperature
+from stages.learning import classifier, dataset, novelty
+from stages.learning.calibrated import Calibration
 from tests import made_processed
 
 
@@ -82,6 +83,22 @@ def test_by_source_and_by_label() -> None:
             "unknown": (1, 1, 0.0),
         },
     }
+
+
+def test_how_often_sets_hold_the_class() -> None:
+    images = made_processed.images_of(made_processed.many({"test": 2}, made_processed.noise))
+    sets = np.eye(3, dtype=bool)[images.labels]
+    sets[0] = [False, True, True]
+    sets[3] = True
+    result = evaluate.judge_sets(images, sets)
+    low, high = scores.wilson(5, 6)
+    share = {"count": 5, "share": 5 / 6, "low": low, "high": high}
+    assert result["covered"] == pytest.approx({"images": 6, **share})
+    assert (result["single"]["count"], result["mean_size"]) == (4, pytest.approx(9 / 6))
+    assert {
+        name: (row["covered"]["images"], row["covered"]["count"], row["mean_size"])
+        for name, row in result["classes"].items()
+    } == {"Covid": (2, 1, 1.5), "Normal": (2, 2, 2.0), "Viral Pneumonia": (2, 2, 1.0)}
 
 
 @pytest.mark.parametrize(
@@ -222,6 +239,8 @@ class TestTrained:
             "by_source",
             "by_label",
             "calibration",
+            "sets",
+            "refused",
             "gradcam",
         ]
         # the images of this set came without records
@@ -266,19 +285,50 @@ class TestTrained:
         assert sum(record["leaked"] for record in records) == 3
         assert records[0]["file"] == dataset.read_index().query("use == 'test'")["path"].iloc[0]
 
-    def test_calibration_before_and_after(self) -> None:
-        result, shipped = read(evaluate.DETAILS)["calibration"], classifier.load()
-        assert result["temperature"] == shipped.temperature
+    def test_what_is_judged_are_the_calibrated_probabilities(self) -> None:
+        known, images = Calibration.load(), dataset.load(["test"])
+        assert known.temperature > 1.3  # so that it makes a difference
+        own = classifier.load().probabilities(images.pixels)
+        records = dataset.prediction_records(images, known.probabilities(own))
+        assert read(evaluate.PLOTS / "predictions.json") == json.loads(json.dumps(records))
+
+    def test_calibration_before_and_after_without_leaks(self) -> None:
+        results, known = read(evaluate.DETAILS), Calibration.load()
+        result = results["calibration"]
+        assert result["temperature"] == known.temperature
+        assert result["radiographs"] == len(known.scores) == 63
         images = dataset.load(["test"])
-        probabilities = shipped.probabilities(images.pixels)
-        assert result["before"] == scores.calibration_metrics(images.labels, probabilities)
-        after = temperature.scaled(probabilities, shipped.temperature)
-        assert result["after"] == scores.calibration_metrics(images.labels, after)
+        clean = scores.headline_positions(images)["leak_free"]
+        images = images.take(clean)
+        assert result["images"] == len(images) == 33
+        own = classifier.load().probabilities(images.pixels)
+        after = known.probabilities(own)
+        groups = images.table["group"].to_numpy()
+        for when, values in (("before", own), ("after", after)):
+            assert result[when] == scores.calibration_metrics(images.labels, values, groups, 100, 0)
+        for name in ("loss", "brier"):
+            assert result["after"][name] == pytest.approx(results["leak_free"][name])
+            assert result["after"]["intervals"][name] == results["leak_free"]["intervals"][name]
         assert result["after"] != result["before"]
+        assert result["by_chance"] == calibration.error_by_chance(after, 100, 0)
         records = read(evaluate.PLOTS / "reliability.json")
         for when in ("before", "after"):
             of_it = [record for record in records if record["temperature"] == when]
-            assert sum(record["images"] for record in of_it) == 36
+            assert sum(record["images"] for record in of_it) == 33
+
+    def test_sets_and_refusals_without_leaks(self) -> None:
+        results, images = read(evaluate.DETAILS), dataset.load(["test"])
+        images = images.take(scores.headline_positions(images)["leak_free"])
+        sets = Calibration.load().sets(classifier.load().probabilities(images.pixels))
+        assert results["sets"] == {"coverage": 0.9, **evaluate.judge_sets(images, sets)}
+        refused = novelty.Novelty.load().refused(images.pixels)
+        assert results["refused"]["images"] == 33
+        assert results["refused"]["count"] == refused.sum()
+        by_class = results["refused"]["classes"]
+        assert {name: share["count"] for name, share in by_class.items()} == {
+            name: refused[images.labels == number].sum()
+            for number, name in enumerate(images.classes)
+        }
 
     def test_the_grad_cam_picture_is_of_some_size(self) -> None:
         with Image.open(evaluate.GRADCAM) as image:
@@ -330,11 +380,13 @@ def run(
     pictures: Sequence[made_processed.Picture],
     changes: Any,
 ) -> Any:
-    """Runs `train` and `evaluate`; gives the details of the latter."""
+    """Runs `train`, `calibrate` and `evaluate`; gives the details of the last one."""
     quick = made_processed.QUICK | {"evaluate.gradcam_images": 1}
     made_processed.write(root, pictures, quick | changes)
     monkeypatch.chdir(root)
     train.main()
+    made_processed.cross_validate(root)
+    calibrate.main()
     evaluate.main()
     return read(evaluate.DETAILS)
 

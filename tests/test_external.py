@@ -16,7 +16,7 @@ from stages import external
 from stages.common.errors import InputError
 from stages.intake import decode
 from stages.judging import scores
-from stages.learning import classifier
+from stages.learning import classifier, novelty
 from tests import made, made_processed
 
 CLASSES = list(made.CLASSES)
@@ -33,7 +33,6 @@ external:
 METADATA = {
     "classes": CLASSES,
     "threads": 1,
-    "temperature": 1.0,
     "provenance": {"data": "made for a test", "protocol": "none", "recipe": "tuned"},
 }
 
@@ -57,7 +56,10 @@ def add(folder: str, *looks: str, seed: int) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project, the working folder, with a network that looks at the mean grey value alone."""
+    """A project, the working folder, with a network that looks at the mean grey value alone.
+
+    What is in colour is refused.
+    """
     monkeypatch.chdir(tmp_path)
     made.make_raw(tmp_path, counts=(3, 2))
     made.write_params(tmp_path)
@@ -78,6 +80,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     fake = SimpleNamespace(classes=CLASSES, probabilities=probabilities)
     monkeypatch.setattr(classifier, "load", lambda: fake)
+    coloured = SimpleNamespace(refused=lambda some: np.ptp(some, axis=3).max((1, 2)) > 20)
+    monkeypatch.setattr(novelty.Novelty, "load", lambda: coloured)
     return tmp_path
 
 
@@ -123,13 +127,18 @@ def test_how_many_of_each_folder_were_called_what(
     low, high = scores.wilson(5, 7)
     interval = {"share": 5 / 7, "low": low, "high": high}
     rate = {"class": "Covid", "images": 7, "called": 5, **interval}
+    rate["with_refusal"] = {"called": 5, **interval}
     assert results["false_positive_rate"] == rate
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "Covid-19 (3 images, Covid): 2 called Covid (0.667 [0.208, 0.939])",
-        "No_findings (5 images, Normal): 4 called Covid (0.800 [0.376, 0.964])",
-        "Pneumonia (2 images, other): 1 called Covid (0.500 [0.095, 0.905])",
-        "of 7 images that are not Covid, 5 were called Covid (0.714 [0.359, 0.918])",
+        "Covid-19 (3 images, Covid): 2 called Covid (0.667 [0.208, 0.939]); 0 refused "
+        "(0.000 [0.000, 0.561]), 2 of the others called Covid (0.667 [0.208, 0.939])",
+        "No_findings (5 images, Normal): 4 called Covid (0.800 [0.376, 0.964]); 0 refused "
+        "(0.000 [0.000, 0.434]), 4 of the others called Covid (0.800 [0.376, 0.964])",
+        "Pneumonia (2 images, other): 1 called Covid (0.500 [0.095, 0.905]); 0 refused "
+        "(0.000 [0.000, 0.658]), 1 of the others called Covid (0.500 [0.095, 0.905])",
+        "of 7 images that are not Covid, 5 were called Covid (0.714 [0.359, 0.918]); with the "
+        "refusal 5 (0.714 [0.359, 0.918])",
     ]
     assert not external.SCRATCH.exists()
     assert not external.PRINTS.exists()
@@ -166,6 +175,37 @@ def test_copies_of_training_images_are_left_out_of_their_folder(
     assert "Covid-19 (1 images, Covid, 2 copies of training images left out): 1 called" in out
 
 
+def test_what_is_refused_is_counted_and_told_apart(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add("No_findings", *["Covid"] * 4, "Normal", seed=1000)
+    add("Pneumonia", "Covid", seed=2000)
+    place = external.EXTERNAL / "set"
+    for path in (place / "No_findings/1000.png", place / "Pneumonia/2000.png"):
+        grey = np.asarray(Image.open(path).convert("L"), np.int16)
+        tinted = np.stack([grey - 20, grey, grey + 20], axis=2).clip(0, 255).astype(np.uint8)
+        Image.fromarray(tinted).save(path)
+    external.main()
+    results = read(external.DETAILS)
+    some, none = results["folders"]["No_findings"], results["folders"]["Pneumonia"]
+    low, high = scores.wilson(1, 5)
+    assert some["refused"] == {"images": 1, "share": 0.2, "low": low, "high": high}
+    assert counts(some) == {"Covid": 4, "Normal": 1}
+    low, high = scores.wilson(3, 4)
+    accepted = {"images": 3, "share": 0.75, "low": low, "high": high}
+    assert some["called_if_accepted"]["Covid"] == accepted
+    assert none["refused"]["share"] == 1
+    assert none["called_if_accepted"] == {}
+    rate = results["false_positive_rate"]
+    assert (rate["images"], rate["called"]) == (6, 5)
+    low, high = scores.wilson(3, 6)
+    assert rate["with_refusal"] == {"called": 3, "share": 0.5, "low": low, "high": high}
+    lines = capsys.readouterr().out.splitlines()
+    assert "; 1 refused (0.200 [0.036, 0.624]), 3 of the others called Covid (0.750" in lines[0]
+    assert lines[1].endswith("; 1 refused (1.000 [0.207, 1.000])")
+    assert lines[2].endswith("; with the refusal 3 (0.500 [0.188, 0.812])")
+
+
 def test_without_an_image_of_another_class_there_is_no_false_positive(project: Path) -> None:
     add("Normal", "Normal", "Covid", seed=1000)
     external.main()
@@ -190,7 +230,9 @@ def test_what_cannot_be_read_is_named_counted_and_left_out(
         "images": 0,
         "copies_left_out": 0,
         "unreadable": 1,
+        "refused": {},
         "called": {},
+        "called_if_accepted": {},
     }
     assert results["classes"]["Covid"]["sensitivity"] is None
     out = capsys.readouterr().out
@@ -332,7 +374,8 @@ def test_phantoms_come_with_an_external_set(project: Path) -> None:
 def test_rates_are_those_of_the_images_one_by_one(shows: dict[str, str], data: Any) -> None:
     pairs = st.tuples(st.sampled_from(sorted(shows) or ["a"]), st.sampled_from("ABC"))
     images = data.draw(st.lists(pairs, max_size=30)) if shows else []
-    result = external.judged(Counter(images), shows, ["A", "B", "C"])
+    accepted = images[::2]
+    result = external.judged(Counter(images), Counter(accepted), shows, ["A", "B", "C"])
     rates = []
     for name in "ABC":
         own = [called == name for folder, called in images if shows[folder] == name]
@@ -351,6 +394,9 @@ def test_rates_are_those_of_the_images_one_by_one(shows: dict[str, str], data: A
     if rate:
         assert rate["share"] == pytest.approx(max(rates))
         assert rate["share"] == rate["called"] / rate["images"]
+        still = sum(called == rate["class"] != shows[folder] for folder, called in accepted)
+        assert rate["with_refusal"]["called"] == still
+        assert rate["with_refusal"]["share"] == still / rate["images"]
 
 
 @pytest.mark.tensorflow

@@ -17,7 +17,8 @@ from stages.common import parallel
 from stages.common.errors import InputError
 from stages.intake import decode
 from stages.judging import gradcam
-from stages.learning import classifier, novelty, temperature
+from stages.learning import classifier, novelty
+from stages.learning.calibrated import Calibration
 from tests import made_processed
 
 Call = Callable[..., tuple[int, str, str]]
@@ -81,20 +82,34 @@ def test_a_file_is_decoded_or_what_is_wrong_is_told(tmp_path: Path) -> None:
 
 
 def test_the_table_has_one_line_per_file() -> None:
-    paths = [Path("a\nb\x1b[2J.png"), Path("\udcff ü.png")]
-    table = predict.Table(paths, ("Covid", "Viral Pneumonia"))
-    rows = [np.array([0.75, 0.25]), np.array([0.25, 0.75])]
-    assert [table.head(), *map(table.row, paths, rows, [False, True])] == [
-        "file             class            Covid  Viral Pneumonia",
-        "a\\nb\\x1b[2J.png  Covid            0.750            0.250",
-        "\\udcff ü.png     Viral Pneumonia  0.250            0.750  unlike the training images",
+    paths = [Path("a\nb\x1b[2J.png"), Path("\udcff ü.png"), Path("c.png")]
+    answers = [
+        predict.Answer(np.array([0.75, 0.25]), np.array([True, False]), False),
+        predict.Answer(np.array([0.25, 0.75]), np.array([True, True]), False),
+        predict.Answer(np.array([0.25, 0.75]), np.array([False, True]), True),
     ]
+    table = predict.Table(paths, ("Covid", "Viral Pneumonia"), 0.9, force=False)
+    assert [table.head(), *map(table.row, paths, answers)] == [
+        "file             class            Covid  Viral Pneumonia  90 % set",
+        "a\\nb\\x1b[2J.png  Covid            0.750            0.250  Covid",
+        "\\udcff ü.png     Viral Pneumonia  0.250            0.750  Viral Pneumonia, Covid",
+        "c.png            this does not look like a chest radiograph",
+    ]
+    forced = predict.Table(paths, ("Covid", "Viral Pneumonia"), 0.999, force=True)
+    assert forced.head().endswith("  99.9 % set")
+    assert forced.row(paths[2], answers[2]) == (
+        "c.png            Viral Pneumonia  0.250            0.750  Viral Pneumonia  (this does not "
+        "look like a chest radiograph)"
+    )
 
 
 def test_help_says_what_it_takes() -> None:
     done = run("--help")
     assert done.returncode == 0
-    for word in ("IMAGE_OR_FOLDER", "--json", "--explain FOLDER", "JPEG, PNG", "write -- before"):
+    for word in (
+        *("IMAGE_OR_FOLDER", "--json", "--explain FOLDER", "JPEG, PNG", "write -- before"),
+        *("--coverage C", "from 0.5 to 0.999; 0.9 by default", "--force", "are null there"),
+    ):
         assert word in " ".join(done.stdout.split()), word
 
 
@@ -108,7 +123,7 @@ def test_a_missing_model_is_named_in_one_line(tmp_path: Path) -> None:
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """In the working folder, a network for which light is Normal, and very light is unlike."""
+    """In the working folder, a network for which light is Normal; what is very light is refused."""
     generator = np.random.default_rng(0)
 
     def judge(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,14 +137,15 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     shipped = SimpleNamespace(
         classes=["Covid", "Normal"],
-        temperature=1.0,
         provenance={"data": "x"},
         head=head,
         judge=judge,
     )
-    known = SimpleNamespace(unlike=lambda pixels: pixels.mean(axis=(1, 2, 3)) > 240)
+    look = SimpleNamespace(refused=lambda pixels: pixels.mean(axis=(1, 2, 3)) > 240)
+    known = Calibration(1.0, np.linspace(0, 0.5, 19))
     monkeypatch.setattr(classifier, "load", lambda: shipped)
-    monkeypatch.setattr(novelty.Novelty, "load", lambda: known)
+    monkeypatch.setattr(Calibration, "load", lambda: known)
+    monkeypatch.setattr(novelty.Novelty, "load", lambda: look)
     monkeypatch.chdir(tmp_path)
     return shipped
 
@@ -186,26 +202,84 @@ def test_however_many_images_there_are_few_are_in_memory_and_rows_come_as_they_a
     assert sum(judged) == 400
     assert max(judged) == classifier.BATCH
     lines = printed.splitlines()
-    assert lines[0].split() == ["file", "class", "Covid", "Normal"]
-    assert len(lines) == 403
+    assert lines[0].split() == ["file", "class", "Covid", "Normal", "90", "%", "set"]
+    assert len(lines) == 405
     assert lines[-1] == "Data of the network: x. Not for diagnosis."
 
 
-def test_images_unlike_those_of_the_training_are_told(
+def test_what_does_not_look_like_a_radiograph_gets_no_class_unless_forced(
     fake: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, grey in (("dark.png", 20), ("white.png", 255)):
         Image.new("L", (40, 40), grey).save(name)
     paths = [Path("dark.png"), Path("white.png")]
-    predict.predict(paths, as_json=True, explain=None)
-    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [record["unlike"] for record in records] == [False, True]
-    predict.predict(paths, as_json=False, explain=None)
+
+    def records(force: bool) -> list[Any]:
+        predict.predict(paths, as_json=True, force=force)
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    answered, refused = records(force=False)
+    assert list(answered) == list(refused)
+    assert (answered["class"], answered["refused"]) == ("Covid", False)
+    assert refused == {
+        "file": "white.png",
+        "class": None,
+        "probabilities": None,
+        "set": None,
+        "coverage": 0.9,
+        "refused": True,
+    }
+    same, forced = records(force=True)
+    assert same == answered
+    assert (forced["class"], forced["set"], forced["refused"]) == ("Normal", ["Normal"], True)
+    assert forced["probabilities"]["Normal"] == pytest.approx(1)
+
+    assert predict.predict(paths) == []
     lines = capsys.readouterr().out.splitlines()
-    assert [line.endswith("  unlike the training images") for line in lines[1:3]] == [False, True]
-    assert "unlike the training images: the class means nothing there." in lines
-    predict.predict(paths[:1], as_json=False, explain=None)
-    assert "unlike" not in capsys.readouterr().out
+    assert lines[2] == "white.png  this does not look like a chest radiograph"
+    assert "1 of 2 refused; --force answers all the same, which means nothing." in lines
+    predict.predict(paths, force=True)
+    out = capsys.readouterr().out
+    assert "--force" not in out
+    assert out.splitlines()[2].startswith(
+        "white.png  Normal  0.000   1.000  Normal  (this does not"
+    )
+    predict.predict(paths[:1])
+    assert "refused" not in capsys.readouterr().out
+
+
+def test_the_set_has_the_classes_that_are_not_too_odd(
+    fake: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 19 radiographs a class is left out at 0.9 if less than two in 20 are as odd."""
+    Image.new("L", (40, 40), 128).save("grey.png")  # 0.498 and 0.502
+    Image.new("L", (40, 40), 100).save("dark.png")  # 0.608 and 0.392
+    paths = [Path("grey.png"), Path("dark.png")]
+    sets = {}
+    for coverage in (0.5, 0.9, 0.97):
+        assert predict.predict(paths, as_json=True, coverage=coverage) == []
+        printed = capsys.readouterr()
+        records = [json.loads(line) for line in printed.out.splitlines()]
+        assert [record["coverage"] for record in records] == [coverage] * 2
+        sets[coverage] = [record["set"] for record in records]
+        told = "it takes 33 radiographs of train/, and there are 19: every set has all classes."
+        assert (told in printed.err) == (coverage == 0.97)
+    assert sets == {
+        0.5: [["Normal"], ["Covid"]],
+        0.9: [["Normal"], ["Covid"]],
+        0.97: [["Normal", "Covid"], ["Covid", "Normal"]],
+    }
+    predict.predict(paths, coverage=0.97)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("  97 % set")
+    assert lines[1].endswith("  Normal, Covid")
+
+
+@pytest.mark.parametrize("coverage", [0.49, 0.9995, 90, -1, float("nan")])
+def test_a_coverage_out_of_range_is_refused(fake: SimpleNamespace, coverage: float) -> None:
+    expected = f"--coverage: found {coverage:g}, expected a share from 0.5 to 0.999"
+    with pytest.raises(InputError, match=expected):
+        predict.predict([Path("a.png")], coverage=coverage)
 
 
 def test_on_a_terminal_a_bar_counts_the_images(
@@ -245,12 +319,15 @@ def test_explain_writes_the_picture_of_each_image(
     for number, path in enumerate(paths):
         Image.new("L", (40, 40), 40 * number).save(path)
     paths[3].unlink()
-    predict.predict(paths, as_json=True, explain=Path("why"))
+    Image.new("L", (40, 40), 255).save("white.png")  # refused
+    predict.predict([*paths, Path("white.png")], as_json=True, explain=Path("why"))
     assert sorted(path.name for path in Path("why").iterdir()) == [
         f"{number + 1:04d}-{number}.png.png" for number in range(6) if number != 3
     ]
     assert lines[0] == ["0.png", "Covid 1.000"]
     assert lines[-1] == ["5.png", "Normal 0.784"]
+    predict.predict([Path("white.png")], as_json=True, explain=Path("forced"), force=True)
+    assert [path.name for path in Path("forced").iterdir()] == ["0001-white.png.png"]
 
 
 @pytest.mark.tensorflow
@@ -282,27 +359,24 @@ class TestTrained:
 
     def test_the_probabilities_are_those_of_evaluate(self, call: Call) -> None:
         records = json.loads((evaluate.PLOTS / "predictions.json").read_text("utf-8"))
-        fitted = classifier.load().temperature
-        status, out, err = call("--json", "data/processed/test")
+        status, out, err = call("--json", "--force", "data/processed/test")
         assert (status, err) == (0, "")
         lines = [json.loads(line) for line in out.splitlines()]
         assert len(lines) == len(records) == 36
         by_name = {Path(one["file"]).name.removesuffix(".png"): one for one in lines}
         for record in records:
             mine = by_name[Path(record["file"]).name]
-            raw = np.array([[record[f"probability {name}"] for name in made_processed.CLASSES]])
-            assert list(mine["probabilities"]) == list(made_processed.CLASSES)
-            assert list(mine["probabilities"].values()) == (
-                temperature.scaled(raw, fitted)[0].tolist()
-            )
+            assert mine["probabilities"] == {
+                name: record[f"probability {name}"] for name in made_processed.CLASSES
+            }
             assert mine["class"] == record["predicted"]
 
     def test_one_file_alone_gets_the_same_and_the_correct_class(
         self, call: Call, tmp_path: Path
     ) -> None:
         files = [picture(tmp_path / f"{label}.png", label) for label in range(3)]
-        _, together, _ = call("--json", *files)
-        alone = [call("--json", file)[1] for file in files]
+        _, together, _ = call("--json", "--force", *files)
+        alone = [call("--json", "--force", file)[1] for file in files]
         assert together == "".join(alone)
         classes = [json.loads(line)["class"] for line in alone]
         assert classes == list(made_processed.CLASSES)
@@ -311,13 +385,14 @@ class TestTrained:
         self, call: Call, tmp_path: Path
     ) -> None:
         file = picture(tmp_path / "a b.png", 1)
-        status, out, _ = call(file, file)
+        status, out, _ = call("--force", file, file)
         lines = out.splitlines()
         assert status == 0
-        assert lines[0].split() == ["file", "class", "Covid", "Normal", "Viral", "Pneumonia"]
+        assert lines[0].split()[:6] == ["file", "class", "Covid", "Normal", "Viral", "Pneumonia"]
         assert lines[1] == lines[2]
         assert lines[1].startswith(f"{file}  Normal ")
-        assert lines[4] == "Data of the network: made for a test. Not for diagnosis."
+        assert lines[4].startswith("90 % set: among radiographs like those of the training, 90 %")
+        assert lines[6] == "Data of the network: made for a test. Not for diagnosis."
 
     def test_the_others_are_done_when_one_cannot_be_read(self, call: Call, tmp_path: Path) -> None:
         files = [picture(tmp_path / f"{number:02d}.png") for number in range(40)]
@@ -347,7 +422,7 @@ class TestTrained:
         ]
         for name in names:
             picture(tmp_path / name)
-        status, out, err = call("--json", "--explain", "why/so", "--", *names)
+        status, out, err = call("--json", "--force", "--explain", "why/so", "--", *names)
         assert (status, err) == (0, "")
         assert [json.loads(line)["file"] for line in out.splitlines()] == names
         pictures = sorted((tmp_path / "why/so").iterdir())

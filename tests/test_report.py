@@ -52,7 +52,9 @@ def test_the_table_is_short_and_says_it_all() -> None:
     compare["baselines"]["frame_10"] |= accuracy | difference | {"p_holm": 0.0004}
     compare |= {"best": "frame_10", "verdict": "worse"}
     rate = {"class": "Covid", "images": 1000, "called": 962, "share": 0.962}
-    results["external"]["false_positive_rate"] = rate | {"low": 0.948, "high": 0.972}
+    rate |= {"low": 0.948, "high": 0.972}
+    rate["with_refusal"] = {"called": 800, "share": 0.8, "low": 0.774, "high": 0.824}
+    results["external"]["false_positive_rate"] = rate
     lines = report.table(results).splitlines()
     assert lines[:2] == [
         "SYNTHETIC PHANTOM (seed 7), recipe holdout",
@@ -64,7 +66,7 @@ def test_the_table_is_short_and_says_it_all() -> None:
     assert titles[1].startswith("all radiographs, n = 300 all test images, n = 66")
     assert titles[-2:] == ["without leaks, n = 59", "network minus baseline"]
     assert re.split(" {2,}", lines[3])[:2] == ["network", "0.788 [0.675, 0.869]"]
-    assert [line[:19].strip() for line in lines[4:-1]] == list(words.BASELINES.values())
+    assert [line[:19].strip() for line in lines[4:-2]] == list(words.BASELINES.values())
     frame = re.split(
         " {2,}", next(line for line in lines if line.startswith("frame of 10 pixels"))[19:]
     )
@@ -75,10 +77,11 @@ def test_the_table_is_short_and_says_it_all() -> None:
         words.interval(row["leak_free"]),
         "-0.012 [-0.050, +0.026]",
     ]
-    assert lines[-1] == (
+    assert lines[-2:] == [
         "external set: 962 of 1,000 images that are not Covid were called Covid, "
-        "0.962 [0.948, 0.972]"
-    )
+        "0.962 [0.948, 0.972]",
+        "Without those that are refused it is 800, 0.800 [0.774, 0.824]",
+    ]
     assert max(map(len, lines)) <= 120
     first = report.table(metrics_files.make(protocol="original")).splitlines()[0]
     assert first.endswith(", recipe original (test/ chose the epoch: optimistic there)")

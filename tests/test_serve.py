@@ -118,7 +118,7 @@ class TestTrained:
                 picture.save(tmp_path / f"{label}.{kind.lower()}", kind)
         paths = sorted(tmp_path.iterdir())
         done = subprocess.run(
-            [sys.executable, "-m", "stages.predict", "--json", *map(str, paths)],
+            [sys.executable, "-m", "stages.predict", "--json", "--force", *map(str, paths)],
             cwd=project,
             env={**os.environ, "PYTHONPATH": str(made.PROJECT)},
             capture_output=True,
@@ -133,7 +133,7 @@ class TestTrained:
             headers = {"Content-Type": app.IMAGE}
             connection.request("POST", "/judge", path.read_bytes(), headers)
             answer = json.loads(connection.getresponse().read())
-            for key in ("class", "probabilities"):
+            for key in ("class", "probabilities", "set", "coverage", "refused"):
                 assert answer[key] == record[key]
 
     def test_ctrl_c_ends_it_in_one_line(self, served: tuple[subprocess.Popen[str], int]) -> None:

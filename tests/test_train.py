@@ -12,7 +12,7 @@ import yaml
 from stages import train
 from stages.common import files, params
 from stages.common.errors import InputError
-from stages.learning import classifier, dataset, network, novelty, temperature
+from stages.learning import classifier, dataset, network
 from stages.learning.settings import Training
 from tests import made_processed
 
@@ -89,16 +89,13 @@ def test_nowhere_is_a_time() -> None:
     for path in (train.DETAILS, train.HISTORY, classifier.METADATA):
         text = path.read_text("utf-8").lower()
         assert not [word for word in ("second", "time", "date", "duration") if f'"{word}' in text]
-    assert "temperature" in classifier.METADATA.read_text("utf-8")
 
 
 @pytest.mark.usefixtures("trained")
-def test_what_goes_with_the_model_is_from_the_validation_images_alone() -> None:
+def test_what_goes_with_the_model() -> None:
     shipped = classifier.load()
-    validation = dataset.load(["validation"])
-    probabilities = shipped.probabilities(validation.pixels)
+    assert list(read(classifier.METADATA)) == ["provenance", "classes", "threads", "sha256"]
     assert shipped.classes == list(made_processed.CLASSES)
-    assert shipped.temperature == temperature.fit(probabilities, validation.labels)
     assert shipped.threads == 2
     assert shipped.provenance == read(train.DETAILS)["provenance"]
 
@@ -113,6 +110,7 @@ def test_both_files_are_of_the_same_network() -> None:
     difference = network.probabilities(trained, pixels) - classifier.load().probabilities(pixels)
     assert abs(difference).max() < 1e-5
     assert sorted(path.name for path in network.MODEL.parent.iterdir()) == [
+        "calibration.json",  # of `calibrate`, as the last one
         *(f"classifier.{ending}" for ending in ("json", "keras", "tflite")),
         "novelty.npz",
     ]
@@ -172,15 +170,6 @@ def test_in_mixed_precision_from_disk_what_ships_is_float32(project: Path) -> No
     assert classifier.load().head[0][0].dtype == np.float32
 
 
-@pytest.mark.usefixtures("trained")
-def test_what_looks_like_the_training_images_is_learned_of_these_alone() -> None:
-    images = dataset.load(["train"])
-    expected = novelty.fit(images.pixels, images.table["group"].to_numpy())
-    loaded = novelty.Novelty.load()
-    assert (loaded.whitening == expected.whitening).all()
-    assert loaded.farthest == expected.farthest
-
-
 def test_the_test_images_are_not_read(project: Path) -> None:
     shutil.rmtree(project / "data/processed/test")
     train.main()
@@ -223,7 +212,7 @@ def test_without_early_stopping_only_the_training_images_are_used(project: Path)
 
 
 def test_two_runs_give_the_same_bytes_but_for_another_seed(project: Path) -> None:
-    models = (network.MODEL, classifier.MODEL, classifier.METADATA, novelty.NOVELTY)
+    models = (network.MODEL, classifier.MODEL, classifier.METADATA)
     outputs = (*models, train.DETAILS, train.HISTORY)
     runs = []
     for seed in (0, 0, 1):

@@ -305,6 +305,16 @@ def _judge_class(
     return intervals, influences
 
 
+def _losses(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    """What each image adds to `loss` and `brier`, float64, (n,)."""
+    one_hot = np.eye(probabilities.shape[1])[labels]
+    least = np.finfo(probabilities.dtype).eps  # scikit-learn's limit as well
+    return {
+        "loss": -np.log((probabilities * one_hot).sum(axis=1).clip(least, 1 - least)),
+        "brier": ((probabilities - one_hot) ** 2).sum(axis=1),
+    }
+
+
 def metrics_with_intervals(
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -336,12 +346,7 @@ def metrics_with_intervals(
         for number in range(len(classes))
     ]
     intervals = {"accuracy": [accuracy["accuracy_low"], accuracy["accuracy_high"]]}
-    one_hot = np.eye(len(classes))[labels]
-    least = np.finfo(probabilities.dtype).eps  # scikit-learn's limit as well
-    for name, values in (
-        ("loss", -np.log((probabilities * one_hot).sum(axis=1).clip(least, 1 - least))),
-        ("brier", ((probabilities - one_hot) ** 2).sum(axis=1)),
-    ):
+    for name, values in _losses(labels, probabilities).items():
         intervals[name] = mean_interval(values, groups, samples, seed)
     for name in PER_CLASS:
         intervals[f"macro_{name}"] = macro_interval(
@@ -396,8 +401,41 @@ def headline_positions(images: Images) -> dict[str, np.ndarray]:
     return {"all_test": np.arange(len(images)), "leak_free": clean}
 
 
-def calibration_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """`loss`, `brier` and `expected_calibration_error` of probabilities (n, classes)."""
-    point = point_metrics(labels, probabilities)
-    error = calibration.expected_error(calibration.reliability(probabilities, labels))
-    return {name: point[name] for name in ("loss", "brier")} | {"expected_calibration_error": error}
+def calibration_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, samples: int, seed: int
+) -> dict[str, Any]:
+    """`loss` and `brier`, with their `intervals`, and `expected_calibration_error`.
+
+    Args:
+        labels: int64, (n,).
+        probabilities: float64, (n, classes).
+        groups: int64, (n,).
+        samples: Replicates of the bootstrap.
+        seed: Of the bootstrap.
+    """
+    losses = _losses(labels, probabilities)
+    bins = calibration.reliability(probabilities, labels)
+    return {
+        **{name: float(values.mean()) for name, values in losses.items()},
+        "expected_calibration_error": calibration.expected_error(bins),
+        "intervals": {
+            name: mean_interval(values, groups, samples, seed) for name, values in losses.items()
+        },
+    }
+
+
+def share_with_interval(counted: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    """`images`, and of these that count their number, `count`, and `share`, with `low` and `high`.
+
+    Args:
+        counted: bool, (n,), n at least 1.
+        groups: int64, (n,).
+    """
+    low, high = proportion_interval(counted, groups)
+    return {
+        "images": len(counted),
+        "count": int(counted.sum()),
+        "share": float(counted.mean()),
+        "low": low,
+        "high": high,
+    }

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 MODEL = Path("models/classifier.tflite")
 METADATA = Path("models/classifier.json")
-"""What travels with the model: `classes`, `temperature`, `threads`, `provenance`, and `sha256`,
-that of MODEL."""
+"""What travels with the model: `classes`, `threads`, `provenance`, and `sha256`, that of MODEL."""
 
 BATCH = 32
 """How many images the interpreter gets at once; more are no faster."""
@@ -34,11 +33,10 @@ Head = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Classifier:
-    """The network, its class names and its temperature; may be called from several threads.
+    """The network and its class names; may be called from several threads.
 
     Attributes:
         classes: The names of the classes, sorted, as in the columns of the probabilities.
-        temperature: For `stages.learning.temperature.scaled`.
         provenance: `data`, the line on what the network was trained on, and `protocol`.
         threads: How many the interpreter uses.
         head: The dense layers behind the last convolution, each with its kernel, float32
@@ -50,7 +48,6 @@ class Classifier:
         from ai_edge_litert.interpreter import Interpreter
 
         self.classes: list[str] = metadata["classes"]
-        self.temperature: float = metadata["temperature"]
         self.provenance: dict[str, Any] = metadata["provenance"]
         self.threads: int = metadata["threads"]
         with _without_remarks():

@@ -4,8 +4,9 @@ A picture is shrunk to 10 x 10 grey blocks, each of which is replaced by its ran
 change of brightness, contrast or gamma drops out. How far that lies from those of the training
 radiographs is told by the Mahalanobis distance under probabilistic principal components (Tipping
 and Bishop 1999): along the directions in which radiographs differ most, and off all of these.
-Colour counts besides, since radiographs are grey. The limit is where 1 % of the training
-radiographs were refused if each were judged by others.
+Colour counts besides, since radiographs are grey; and so does flatness, since the ranks of a blank
+picture lie in the middle of all others. The limit is where 1 % of the training radiographs were
+refused if each were judged by others.
 
 That catches photographs, drawings, noise, blank pictures, and chest radiographs that are turned,
 upside down or inverted. It does not catch mirrored ones, nor other pictures whose light and dark
@@ -25,12 +26,15 @@ from stages.common.errors import InputError
 from stages.learning.dataset import SIZE, Pixels
 
 NOVELTY = Path("models/novelty.npz")
+REFUSAL = "this does not look like a chest radiograph"
+"""What is said of a picture instead of a class."""
 _REFUSED = 0.01  # of the training radiographs
-_FEWEST = 20  # with fewer different ones, nothing but colour makes a picture unlike
+_FEWEST = 20  # with fewer different ones, nothing but colour and flatness tells
 _SIDE = 10  # blocks
 _COMPONENTS = 20
 _FOLDS = 20
 _COLOURED = 10.0  # grey values between the lightest and the darkest channel, on average
+_FLAT = 0.5  # what is lost of the ranks' spread where nine blocks in ten are of one grey value
 
 
 def _blocks(picture: np.ndarray) -> np.ndarray:
@@ -49,6 +53,12 @@ def _ranks(blocks: np.ndarray) -> np.ndarray:
     return np.asarray(ranks / (2 * len(grey)) - 0.5)
 
 
+def _flatness(ranks: np.ndarray) -> float:
+    """What equal blocks take of the ranks' spread: 0 if all are different, 1 if all are equal."""
+    different = np.arange(1, 2 * len(ranks), 2) / (2 * len(ranks)) - 0.5
+    return max(0.0, 1 - float(np.linalg.norm(ranks) / np.linalg.norm(different)))
+
+
 def _colour(blocks: np.ndarray) -> float:
     return float(np.ptp(blocks, axis=1).mean())
 
@@ -62,12 +72,14 @@ class Novelty:
         whitening: (100, 100) float64; makes the ranks' covariance the identity.
         farthest: The greatest distance of a picture that looks like them.
         most_colourful: The greatest colour of one, in grey values.
+        flattest: The greatest flatness of one, 0 to 1.
     """
 
     mean: np.ndarray
     whitening: np.ndarray
     farthest: float
     most_colourful: float
+    flattest: float
 
     @classmethod
     def load(cls) -> "Novelty":
@@ -78,16 +90,18 @@ class Novelty:
         """
         try:
             with np.load(NOVELTY) as arrays:
-                limits = float(arrays["farthest"]), float(arrays["most_colourful"])
+                names = ("farthest", "most_colourful", "flattest")
+                limits = (float(arrays[name]) for name in names)
                 return cls(arrays["mean"], arrays["whitening"], *limits)
         except FileNotFoundError:
             raise InputError(
-                f"{NOVELTY} is not there; the stage `train` writes it. Run `dvc repro train`."
+                f"{NOVELTY} is not there; the stage `calibrate` writes it. "
+                "Run `dvc repro calibrate`."
             ) from None
         except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(
-                f"{NOVELTY} is not what the stage `train` writes ({error}). "
-                "Run `dvc repro --force train`."
+                f"{NOVELTY} is not what the stage `calibrate` writes ({error}). "
+                "Run `dvc repro --force calibrate`."
             ) from None
 
     def save(self) -> None:
@@ -103,13 +117,18 @@ class Novelty:
         """
         return np.array([self._score(_blocks(picture)) for picture in pixels], np.float64)
 
-    def unlike(self, pixels: Pixels) -> np.ndarray:
+    def refused(self, pixels: Pixels) -> np.ndarray:
         """Whether pictures, as above, do not look like the training radiographs, bool, (n,)."""
         return np.asarray(self.score(pixels) > 1)
 
     def _score(self, blocks: np.ndarray) -> float:
-        distance = float(np.linalg.norm(self.whitening @ (_ranks(blocks) - self.mean)))
-        return max(distance / self.farthest, _colour(blocks) / self.most_colourful)
+        ranks = _ranks(blocks)
+        distance = float(np.linalg.norm(self.whitening @ (ranks - self.mean)))
+        return max(
+            distance / self.farthest,
+            _colour(blocks) / self.most_colourful,
+            _flatness(ranks) / self.flattest,
+        )
 
 
 def _learned(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +144,7 @@ def _learned(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def fit(pixels: Pixels, groups: np.ndarray) -> Novelty:
     """Learns what the training radiographs look like.
 
-    From fewer than 20 different radiographs only how colourful a picture may be.
+    From fewer than 20 different radiographs only how colourful and how flat a picture may be.
 
     Args:
         pixels: uint8, (n, SIZE, SIZE, 3).
@@ -136,15 +155,15 @@ def fit(pixels: Pixels, groups: np.ndarray) -> Novelty:
 
     blocks = [_blocks(picture) for picture in pixels]
     ranks = np.array([_ranks(each) for each in blocks])
-    most_colourful = max(_COLOURED, *map(_colour, blocks))
+    limits = max(_COLOURED, *map(_colour, blocks)), max(_FLAT, *map(_flatness, ranks))
     different = min(len(np.unique(groups)), len(np.unique(ranks, axis=0)))
     if different < _FEWEST:
         nothing = np.zeros(_SIDE**2)
-        return Novelty(nothing, np.diag(nothing), 1.0, most_colourful)
+        return Novelty(nothing, np.diag(nothing), 1.0, *limits)
     distances = np.empty(len(ranks))
     with threadpool_limits(1):  # the last bits depend on it
         for others, judged in GroupKFold(_FOLDS).split(ranks, groups=groups):
             mean, whitening = _learned(ranks[others])
             distances[judged] = np.linalg.norm((ranks[judged] - mean) @ whitening.T, axis=1)
         farthest = float(np.quantile(distances, 1 - _REFUSED, method="inverted_cdf"))
-        return Novelty(*_learned(ranks), farthest, most_colourful)
+        return Novelty(*_learned(ranks), farthest, *limits)

@@ -17,8 +17,9 @@ def fit(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The temperature, from 0.05 to 20, that fits best: the largest posterior density.
 
     That is the least log loss (Guo et al. 2017) with a weak prior, a standard normal one on the
-    temperature's logarithm. Without it a small set of which every image is correctly classified
-    would give the lowest temperature there is, and every answer for certain; it does not draw the
+    temperature's logarithm. Where a few of a hundred images are wrong it counts for nothing. Of a
+    small set of which every image is correctly classified, as phantoms can be, it makes an answer
+    that is not certain; without it that were the lowest temperature there is. It does not draw the
     temperature of a calibrated network away from 1.
 
     Args:

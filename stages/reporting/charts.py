@@ -273,7 +273,7 @@ def reliability(results: Mapping[str, Any]) -> Chart:
         upper.grid()
         figure.legend(loc="outside lower center")  # inside it would cover curves
 
-    return Chart("Reliability on all test images", (_INCHES, 5.6), paint)
+    return Chart("Reliability on test images without leaks", (_INCHES, 5.6), paint)
 
 
 def comparison(results: Mapping[str, Any]) -> Chart:

@@ -31,11 +31,7 @@ CLASS_METRICS = {
     "f1": "F1",
     "auroc": "AUROC",
 }
-CALIBRATION_METRICS = {
-    "loss": "log loss",
-    "brier": "Brier score",
-    "expected_calibration_error": "expected calibration error",
-}
+CALIBRATION_METRICS = {"loss": "log loss", "brier": "Brier score"}
 _SIDES, _FRAMES = (8, 16, 32), (5, 10, 20, 40)
 BASELINES = {
     **{f"low_resolution_{side}": f"{side} x {side} pixels" for side in _SIDES},
@@ -64,9 +60,9 @@ SYNTHETIC = (
     "diseases."
 )
 OPTIMISTIC = (
-    "Under the protocol original, the test images chose the epoch to stop at and the temperature, "
-    "so every metric of the network on them is optimistic: expect worse on images that it has "
-    "never met. The cross-validation and the baselines are free of this."
+    "Under the protocol original, the test images chose the epoch to stop at, so every metric of "
+    "the network on them is optimistic: expect worse on images that it has never met. The "
+    "cross-validation and the baselines are free of this."
 )
 VALIDATION = {
     "none": "no image of train/ was held out, and test/ decided nothing",
@@ -75,6 +71,10 @@ VALIDATION = {
 }
 """What a recipe's `validation` means."""
 NO_DEVICE = "Not for diagnosis, triage, screening or any other decision about a person."
+NOT_PROMISED = (
+    "This is counted over all images together, and for images that could as well have been in "
+    "train/: it promises nothing for another hospital, for a single class or for a single image."
+)
 LONGEST_LIST = 30
 """Sources, contradicting, leaked and unreadable images that are listed one by one; the rest is
 counted."""
@@ -223,6 +223,14 @@ def false_positives(rate: Mapping[str, Any]) -> str:
     )
 
 
+def with_refusal(rate: Mapping[str, Any]) -> Markdown:
+    """How many are left of what `false_positives` counts where what is refused has no class."""
+    still = rate["with_refusal"]
+    return Markdown(
+        f"Without those that are refused it is {still['called']:,}, {interval(still, 'share')}"
+    )
+
+
 def sources(records: Mapping[str, Any] | None) -> dict[str, dict[str, int]]:
     """How many images of each class come from each source, the largest source first.
 
@@ -287,7 +295,62 @@ def confidence(temperature: float) -> Markdown:
     }[than]
     return Markdown(
         f"The temperature is {temperature:.3f}, {than} one: without it, the network is {said} on "
-        "the validation images."
+        "radiographs that it has not seen."
+    )
+
+
+def calibration_error(calibration: Mapping[str, Any]) -> Markdown:
+    """The expected calibration error beside that of chance, in two sentences.
+
+    Args:
+        calibration: Of metrics/details/evaluate.json.
+    """
+    before, after = (
+        calibration[when]["expected_calibration_error"] for when in ("before", "after")
+    )
+    chance = calibration["by_chance"]
+    more = compared(after, chance["high"]) == "higher than"
+    return Markdown(
+        f"The expected calibration error {changed(before, after)}. A perfectly calibrated network "
+        f"would show {chance['mean']:.3f} on so few images by chance, and in 95 % of the cases no "
+        f"more than {chance['high']:.3f}: what is found is "
+        f"{'more than chance makes' if more else 'no more than chance makes'}."
+    )
+
+
+def coverage(sets: Mapping[str, Any]) -> Markdown:
+    """How many sets of classes hold the true one, and how large they are, in two sentences.
+
+    Args:
+        sets: Of metrics/details/evaluate.json.
+    """
+    covered, single, asked = sets["covered"], sets["single"], sets["coverage"]
+    kept = (
+        "fewer than that"
+        if covered["high"] < asked
+        else "more than that"
+        if covered["low"] > asked
+        else "which agrees with that"
+    )
+    return Markdown(
+        f"The set of classes is made to hold the true one in {percent(asked)} of the cases. It "
+        f"does for {covered['count']:,} of {counted(covered['images'], 'test image')} without "
+        f"leaks, {interval(covered, 'share')}, {kept}; a set has {sets['mean_size']:.3f} classes "
+        f"on average, and one alone for {single['count']:,} of {single['images']:,}, "
+        f"{interval(single, 'share')}. {NOT_PROMISED}"
+    )
+
+
+def refusal(refused: Mapping[str, Any]) -> Markdown:
+    """How many test images are refused, in a sentence.
+
+    Args:
+        refused: Of metrics/details/evaluate.json.
+    """
+    return Markdown(
+        f"What does not look like the radiographs of train/ is refused: {refused['count']:,} of "
+        f"{counted(refused['images'], 'test image')} without leaks, wrongly, as each is a chest "
+        f"radiograph: {interval(refused, 'share')}."
     )
 
 
@@ -349,9 +412,9 @@ def environment(
     everywhere = (counted, difference, interval, listed, p_value, percent)
     made.filters |= {word.__name__: word for word in everywhere} | filters
     sentences = (
-        *(all_radiographs, approximated, changed, compared, confidence, contradicting),
-        false_positives,
-        *(how_good, how_much_better, told_by, when_kept, where_it_looks),
+        *(all_radiographs, approximated, calibration_error, changed, compared, confidence),
+        *(contradicting, coverage, false_positives),
+        *(how_good, how_much_better, refusal, told_by, when_kept, where_it_looks, with_refusal),
     )
     made.globals |= {sentence.__name__: sentence for sentence in sentences}
     made.globals |= {
@@ -450,6 +513,9 @@ def values(results: Mapping[str, Any], settings: Any) -> dict[str, Any]:
         "more_leaks": len(leaked[LONGEST_LIST:]),
         "contradictions": [named(group) for group in contradictions[:LONGEST_LIST]],
         "more_contradictions": len(contradictions[LONGEST_LIST:]),
+        "calibration": calibration,
+        "sets": evaluate["sets"],
+        "refused": evaluate["refused"],
         "temperature": calibration["temperature"],
         "before": before,
         "after": after,

@@ -11,7 +11,7 @@ from PIL import Image
 from stages.intake import decode
 from stages.intake.known import Known
 from stages.judging import gradcam
-from stages.learning import temperature
+from stages.learning.calibrated import COVERAGE, Calibration
 from stages.learning.classifier import Classifier
 from stages.learning.dataset import SIZE
 from stages.learning.novelty import Novelty
@@ -40,21 +40,24 @@ class Answers:
 
     Args:
         trained: The network.
+        calibration: How far it can be trusted.
         known: The images that it was trained on.
         novelty: What these look like.
     """
 
-    def __init__(self, trained: Classifier, known: Known, novelty: Novelty) -> None:
-        self._trained, self._known, self._novelty = trained, known, novelty
+    def __init__(
+        self, trained: Classifier, calibration: Calibration, known: Known, novelty: Novelty
+    ) -> None:
+        self._trained, self._calibration = trained, calibration
+        self._known, self._novelty = known, novelty
         self._decoding = threading.Lock()  # one at a time: a large picture takes up to a gigabyte
 
     def judge(self, file: bytes) -> dict[str, Any]:
         """What the network says of an image file.
 
         Returns:
-            `class` and `probabilities` as in `predict --json`; `unlike`, whether the image looks
-            unlike those that the network was trained on; `picture`, upright, and `heat`, which
-            belongs over it, as data URLs.
+            What `predict --json --force` gives of it: `class`, `probabilities`, `set`, `coverage`
+            and `refused`; `picture`, upright, and `heat`, which belongs over it, as data URLs.
 
         Raises:
             InputError: It is no image that can be read.
@@ -63,15 +66,20 @@ class Answers:
             picture, small = decode.both(io.BytesIO(file), SIZE)
             picture.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE), reducing_gap=2.0)
         pixels = np.asarray(small)[None]
-        probabilities, activations = self._trained.judge(pixels)
-        calibrated = temperature.scaled(probabilities, self._trained.temperature)
-        labels = calibrated.argmax(axis=1)
-        maps = gradcam.hirescam(activations, self._trained.head, labels)
+        own, activations = self._trained.judge(pixels)
+        maps = gradcam.hirescam(activations, self._trained.head, own.argmax(axis=1))
+        (probabilities,), (inside,) = (
+            self._calibration.probabilities(own),
+            self._calibration.sets(own),
+        )
         classes = self._trained.classes
+        ordered = np.argsort(-probabilities, kind="stable").tolist()
         return {
-            "class": classes[labels[0]],
-            "probabilities": dict(zip(classes, calibrated[0].tolist(), strict=True)),
-            "unlike": bool(self._novelty.unlike(pixels)[0]),
+            "class": classes[ordered[0]],
+            "probabilities": dict(zip(classes, probabilities.tolist(), strict=True)),
+            "set": [classes[number] for number in ordered if inside[number]],
+            "coverage": COVERAGE,
+            "refused": bool(self._novelty.refused(pixels)[0]),
             "picture": data_url(picture, "JPEG", quality=85),
             "heat": _layer(gradcam.enlarged(maps)[0]),
         }

@@ -45,6 +45,10 @@ async function show(card, name, answer) {
   slider.oninput = () => { heat.style.opacity = slider.value / 100; };
   slider.oninput();
   find(".class").textContent = answer.class;
+  const cases = `${Math.round(100 * answer.coverage)} of 100 cases`;
+  find(".set").textContent = answer.set.length > 1
+    ? `One of: ${answer.set.join(", ")}. In ${cases} the true class is among those named, if the image is like those of the training.`
+    : `${answer.set[0]} alone. In ${cases} the true class is the one named or among those named, if the image is like those of the training.`;
   for (const [label, share] of Object.entries(answer.probabilities)) {
     const row = find("tbody").insertRow();
     const head = document.createElement("th");
@@ -57,8 +61,18 @@ async function show(card, name, answer) {
     row.insertCell().textContent = percent(share);
     row.classList.toggle("highest", label === answer.class);
   }
-  find(".unlike").hidden = !answer.unlike;
-  card.classList.toggle("meaningless", answer.unlike);
+  if (answer.refused) {
+    const hidden = [".heat", "figcaption", ".class", ".set", "table"].map(find);
+    const show = (shown) => hidden.forEach((each) => { each.hidden = !shown; });
+    find(".refusal").hidden = false;
+    find("button").onclick = ({ target }) => {
+      show(true);
+      target.remove();
+      slider.focus(); // which a keyboard has lost with the button
+    };
+    show(false);
+    card.classList.add("meaningless");
+  }
   await picture.decode();
   view.style.setProperty("--ratio", picture.naturalWidth / picture.naturalHeight);
   card.append(part);
@@ -71,8 +85,8 @@ async function handle({ card, file }) {
     state.textContent = "Asking the network …";
     const answer = await ask("judge", file);
     await show(card, file.name, answer);
-    result = answer.unlike
-      ? "doesn’t look like the chest X-rays that the network was trained on"
+    result = answer.refused
+      ? "this does not look like a chest radiograph"
       : `${answer.class}, ${percent(answer.probabilities[answer.class])}`;
     card.querySelector(".answer").append(state);
     missing = "Copies of it can’t be looked for";

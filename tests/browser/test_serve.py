@@ -21,7 +21,7 @@ PHOTO: FilePayload = {
         Image.merge("RGB", [made.picture(seed, (300, 200)) for seed in (1, 2, 3)]), "JPEG"
     ),
 }
-UNLIKE = "t look like the chest X-rays that the network was trained on"
+REFUSAL = "his does not look like a chest radiograph"
 REFUSED = "Failed to load resource: the server responded with a status of 422"
 """The browser's own remark on every such answer, which no page can prevent."""
 
@@ -83,6 +83,10 @@ def test_one_image(page: Page) -> None:
     answer = server.answers_of(network).judge(file(1)["buffer"])
     expect(card.get_by_role("heading")).to_have_text("1.png")
     expect(card.locator(".class")).to_have_text(answer["class"])
+    some = (
+        f"One of: {', '.join(answer['set'])}." if answer["set"][1:] else f"{answer['class']} alone."
+    )
+    expect(card.locator(".set")).to_contain_text(f"{some} In 90 of 100 cases the true class is")
     rows = card.get_by_role("row")
     expect(rows).to_have_count(3)
     for row, (label, share) in zip(rows.all(), answer["probabilities"].items(), strict=True):
@@ -108,16 +112,25 @@ def test_a_copy_of_a_training_image(page: Page) -> None:
     expect(page.get_by_role("status")).to_contain_text("a copy of it is among the training images")
 
 
-def test_a_photo(page: Page) -> None:
+def test_a_photo_is_refused_and_answered_all_the_same_if_asked(page: Page) -> None:
     page.set_input_files("#files", [PHOTO])
     (card,) = cards(page, 1)
     warning = card.locator(".warning:visible")
-    expect(warning).to_contain_text(f"{UNLIKE}.")
-    box, answer = warning.bounding_box(), card.locator(".class").bounding_box()
-    assert box is not None
-    assert answer is not None
-    assert box["y"] < answer["y"]
-    expect(page.get_by_role("status")).to_contain_text(UNLIKE)
+    expect(warning).to_contain_text(f"T{REFUSAL}")
+    expect(page.get_by_role("status")).to_contain_text(f"a.jpg: t{REFUSAL}")
+    answer = server.answers_of(server.Network()).judge(PHOTO["buffer"])
+    assert answer["refused"]
+    expect(card.get_by_role("img")).to_have_count(1)
+    assert [name for name in answer["probabilities"] if name in card.inner_text()] == []
+    for selector in (".class", ".set", "table", ".heat", "figcaption"):
+        expect(card.locator(selector)).to_be_hidden()
+    card.get_by_role("button", name="Show the answer all the same").press("Enter")
+    expect(card.locator(".class")).to_have_text(answer["class"])
+    for selector in (".class", ".set", "table", ".heat", "figcaption"):
+        expect(card.locator(selector)).to_be_visible()
+    expect(card.get_by_role("button")).to_have_count(0)
+    expect(card.get_by_role("slider")).to_be_focused()
+    expect(warning).to_contain_text(f"T{REFUSAL}")
 
 
 def test_a_dicom_file(page: Page) -> None:

@@ -32,3 +32,24 @@ def test_the_bins_hold_every_image_once_and_the_error_is_a_share(images: int, se
     assert correct == pytest.approx((probabilities.argmax(axis=1) == labels).sum())
     assert all(b["from"] - 1e-9 <= b["confidence"] <= b["to"] + 1e-9 for b in bins)
     assert 0 <= calibration.expected_error(bins) <= 1
+
+
+def test_the_error_by_chance_is_that_of_a_calibrated_network() -> None:
+    generator = np.random.default_rng(3)
+    probabilities = generator.dirichlet([0.5, 0.5, 0.5], 66)
+    errors = []
+    for _ in range(2000):  # of labels that follow the probabilities
+        drawn = generator.random((66, 1))
+        labels = (probabilities.cumsum(axis=1) < drawn).sum(axis=1)
+        errors.append(calibration.expected_error(calibration.reliability(probabilities, labels)))
+    chance = calibration.error_by_chance(probabilities, 2000, 0)
+    assert chance["mean"] == pytest.approx(np.mean(errors), rel=0.05)
+    assert chance["high"] == pytest.approx(np.quantile(errors, 0.95), rel=0.05)
+    assert chance == calibration.error_by_chance(probabilities, 2000, 0)
+    assert chance != calibration.error_by_chance(probabilities, 2000, 1)
+
+
+def test_many_images_leave_little_to_chance_and_certain_answers_nothing() -> None:
+    probabilities = np.random.default_rng(0).dirichlet([0.5, 0.5, 0.5], 20_000)
+    assert calibration.error_by_chance(probabilities, 50, 0)["high"] < 0.01
+    assert calibration.error_by_chance(np.eye(3), 50, 0) == {"mean": 0, "high": 0}

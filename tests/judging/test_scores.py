@@ -405,7 +405,8 @@ def test_certain_and_wrong_is_still_a_number() -> None:
     result = scores.metrics_with_intervals(labels, probabilities, np.arange(6), CLASSES, 20, 0)
     json.dumps(result, allow_nan=False)
     assert result["loss"] > 10
-    json.dumps(scores.calibration_metrics(labels, probabilities), allow_nan=False)
+    told = scores.calibration_metrics(labels, probabilities, np.arange(6), 20, 0)
+    json.dumps(told, allow_nan=False)
 
 
 def patients(
@@ -527,11 +528,21 @@ def test_the_headlines_leave_out_copies_and_leaked_patients_but_not_one_patient_
 
 def test_calibration_metrics() -> None:
     labels, probabilities = made(60, 10)
-    result = scores.calibration_metrics(labels, probabilities)
-    point = scores.point_metrics(labels, probabilities)
-    assert set(result) == {"loss", "brier", "expected_calibration_error"}
-    assert (result["loss"], result["brier"]) == (point["loss"], point["brier"])
+    groups = np.arange(60) // 2
+    result = scores.calibration_metrics(labels, probabilities, groups, 100, 0)
+    every = scores.metrics_with_intervals(labels, probabilities, groups, CLASSES, 100, 0)
+    assert list(result) == ["loss", "brier", "expected_calibration_error", "intervals"]
+    for name in ("loss", "brier"):
+        assert result[name] == pytest.approx(every[name])
+        assert result["intervals"][name] == every["intervals"][name]
     assert 0 < result["expected_calibration_error"] < 1
+
+
+def test_a_share_is_told_with_its_interval() -> None:
+    counted = np.arange(10) < 7
+    low, high = scores.wilson(7, 10)
+    share = {"images": 10, "count": 7, "share": 0.7, "low": low, "high": high}
+    assert scores.share_with_interval(counted, np.arange(10)) == pytest.approx(share)
 
 
 def test_an_accuracy_in_words() -> None:

@@ -32,7 +32,6 @@ def write_metadata(folder: Path, **changes: Any) -> None:
         "provenance": {"data": "made for a test", "protocol": "holdout"},
         "classes": [f"class {number}" for number in range(CLASSES)],
         "threads": 2,
-        "temperature": 1.5,
         "sha256": files.sha256_of(folder / "classifier.tflite"),
     }
     files.write_json(folder / "classifier.json", facts | changes)
@@ -150,7 +149,7 @@ class TestExported:
     def test_what_goes_with_it(self, folder: Path) -> None:
         shipped = load(folder)
         assert shipped.classes == [f"class {number}" for number in range(CLASSES)]
-        assert (shipped.temperature, shipped.threads) == (1.5, 2)
+        assert shipped.threads == 2
         assert shipped.provenance == {"data": "made for a test", "protocol": "holdout"}
 
     def test_running_it_prints_nothing_and_imports_nothing_heavy(self, folder: Path) -> None:

@@ -63,26 +63,26 @@ def fitted(phantoms: np.ndarray) -> Novelty:
 # ---------------------------------------------------------------------- what is refused, what not
 
 
-def test_hardly_any_fresh_radiograph_is_unlike(fitted: Novelty, fresh: np.ndarray) -> None:
-    assert fitted.unlike(fresh).sum() <= 3
+def test_hardly_any_fresh_radiograph_is_refused(fitted: Novelty, fresh: np.ndarray) -> None:
+    assert fitted.refused(fresh).sum() <= 3
 
 
 @pytest.mark.parametrize("change", ["turned left", "turned right", "upside down", "inverted"])
-def test_radiographs_that_are_not_as_they_should_be_are_unlike(
+def test_radiographs_that_are_not_as_they_should_be_are_refused(
     fitted: Novelty, fresh: np.ndarray, change: str
 ) -> None:
-    assert fitted.unlike(foreign_pictures.changed(fresh)[change]).mean() >= 0.95
+    assert fitted.refused(foreign_pictures.changed(fresh)[change]).mean() >= 0.95
 
 
 def test_mirrored_radiographs_are_not_caught(fitted: Novelty, fresh: np.ndarray) -> None:
     """As the documentation says."""
-    assert fitted.unlike(foreign_pictures.changed(fresh)["mirrored"]).mean() < 0.5
+    assert fitted.refused(foreign_pictures.changed(fresh)["mirrored"]).mean() < 0.5
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_other_pictures_are_unlike(fitted: Novelty, kind: str) -> None:
+def test_other_pictures_are_refused(fitted: Novelty, kind: str) -> None:
     assert len(FOREIGN[kind]) >= 4
-    assert fitted.unlike(FOREIGN[kind]).mean() >= 0.9
+    assert fitted.refused(FOREIGN[kind]).mean() >= 0.9
 
 
 @settings(deadline=None)
@@ -101,6 +101,26 @@ def test_equal_blocks_share_their_rank(greys):
     assert all(len(set(ranks[np.equal(greys, grey)])) <= 1 for grey in range(10))
 
 
+def test_blank_pictures_are_refused_also_where_they_lie_in_the_middle_of_all() -> None:
+    """Of radiographs without anything in common the mean has no light and no dark places."""
+    blocks = np.random.default_rng(0).integers(0, 256, (200, 10, 10, 1), np.uint8)
+    pictures = np.broadcast_to(blocks, (200, 10, 10, 3)).repeat(20, 1).repeat(20, 2)
+    judge = novelty.fit(pictures, np.arange(200))
+    assert np.linalg.norm(judge.whitening @ judge.mean) < judge.farthest  # as far as ranks tell
+    assert judge.refused(FOREIGN["blank"]).all()
+    assert judge.refused(pictures).mean() < 0.05
+
+
+def test_a_radiograph_may_have_wide_black_borders() -> None:
+    grey = np.random.default_rng(1).permutation(100)
+    grey[grey < 80] = 0  # four fifths
+    blocks = np.repeat(grey[:, None].astype(np.float64), 3, axis=1)
+    assert novelty._flatness(novelty._ranks(blocks)) < novelty._FLAT
+    assert novelty._flatness(novelty._ranks(np.zeros((100, 3)))) == 1
+    different = np.repeat(np.arange(100.0)[:, None], 3, axis=1)
+    assert novelty._flatness(novelty._ranks(different)) == 0
+
+
 def test_colour_counts(fitted: Novelty, fresh: np.ndarray) -> None:
     def tinted(strength: int) -> np.ndarray:
         tints = np.array([0, strength, 2 * strength])
@@ -108,19 +128,19 @@ def test_colour_counts(fitted: Novelty, fresh: np.ndarray) -> None:
 
     typical = fitted.score(fresh[:10]) < 0.9
     assert typical.sum() > 5
-    assert not fitted.unlike(tinted(2))[typical].any()
-    assert fitted.unlike(tinted(20)).all()
+    assert not fitted.refused(tinted(2))[typical].any()
+    assert fitted.refused(tinted(20)).all()
 
 
 def test_training_radiographs_may_be_tinted() -> None:
     tinted = (random_pictures(0, 60) // 2 + np.array([0, 30, 60])).astype(np.uint8)
-    alike = ~novelty.fit(tinted, np.arange(60)).unlike(tinted)
+    alike = ~novelty.fit(tinted, np.arange(60)).refused(tinted)
     assert alike.mean() > 0.9
 
 
 def test_about_one_in_a_hundred_fresh_pictures_is_refused() -> None:
     judge = novelty.fit(random_pictures(1, 400), np.arange(400))
-    assert 0.002 <= judge.unlike(random_pictures(2, 1000)).mean() <= 0.03
+    assert 0.002 <= judge.refused(random_pictures(2, 1000)).mean() <= 0.03
 
 
 def test_copies_do_not_judge_each_other() -> None:
@@ -137,14 +157,14 @@ def test_copies_do_not_judge_each_other() -> None:
 @pytest.mark.parametrize("count", [1, 2, 19])
 def test_with_few_radiographs_colour_alone_counts(count: int) -> None:
     judge = novelty.fit(random_pictures(0, count), np.arange(count))
-    assert not judge.unlike(FOREIGN["noise"]).any()
-    assert judge.unlike(FOREIGN["photographs in colour"]).all()
+    assert not judge.refused(FOREIGN["noise"]).any()
+    assert judge.refused(FOREIGN["photographs in colour"]).all()
 
 
 def test_twenty_radiographs_are_enough() -> None:
     pictures = random_pictures(0, 20)
-    assert novelty.fit(pictures, np.arange(20)).unlike(FOREIGN["noise"]).all()
-    assert not novelty.fit(pictures, np.arange(20) % 19).unlike(FOREIGN["noise"]).any()
+    assert novelty.fit(pictures, np.arange(20)).refused(FOREIGN["noise"]).all()
+    assert not novelty.fit(pictures, np.arange(20) % 19).refused(FOREIGN["noise"]).any()
 
 
 @settings(deadline=None, max_examples=50)
@@ -171,7 +191,7 @@ def test_a_picture_gets_the_same_bits_alone_and_among_others(
     together = fitted.score(fresh)
     assert together.dtype == np.float64
     assert together.tolist() == [fitted.score(fresh[n : n + 1])[0] for n in range(len(fresh))]
-    assert fitted.unlike(fresh).tolist() == (together > 1).tolist()
+    assert fitted.refused(fresh).tolist() == (together > 1).tolist()
     assert fitted.score(fresh[:0]).shape == (0,)
 
 
@@ -210,7 +230,8 @@ def test_a_missing_file_is_named(saved: Path) -> None:
     with pytest.raises(InputError) as caught:
         Novelty.load()
     assert str(caught.value) == (
-        "models/novelty.npz is not there; the stage `train` writes it. Run `dvc repro train`."
+        "models/novelty.npz is not there; the stage `calibrate` writes it. "
+        "Run `dvc repro calibrate`."
     )
 
 
@@ -223,8 +244,8 @@ def test_a_damaged_file_is_named(saved: Path, damage: str) -> None:
         other = whole[:40_000] + bytes(400) + whole[40_400:]
         contents = {"nothing": b"", "text": b"[]", "half": whole[:40_000], "other bytes": other}
         saved.write_bytes(contents[damage])
-    expected = re.escape("models/novelty.npz is not what the stage `train` writes (")
-    with pytest.raises(InputError, match=expected + r".+\)\. Run `dvc repro --force train`\.$"):
+    expected = re.escape("models/novelty.npz is not what the stage `calibrate` writes (")
+    with pytest.raises(InputError, match=expected + r".+\)\. Run `dvc repro --force calibrate`\.$"):
         Novelty.load()
 
 
@@ -233,7 +254,7 @@ def test_judging_imports_nothing_heavy(saved: Path) -> None:
 import json, sys
 import numpy as np
 from stages.learning.novelty import Novelty
-print(json.dumps(Novelty.load().unlike(np.zeros((2, 200, 200, 3), np.uint8)).tolist()))
+print(json.dumps(Novelty.load().refused(np.zeros((2, 200, 200, 3), np.uint8)).tolist()))
 heavy = ("tensorflow", "keras", "scipy", "sklearn", "matplotlib", "pandas", "threadpoolctl")
 print(json.dumps([name for name in heavy if name in sys.modules]))
 """

@@ -3,6 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 
 from stages.learning import temperature
@@ -21,6 +24,39 @@ def drawn(images: int, off_by: float, seed: int) -> tuple[np.ndarray, np.ndarray
 def test_a_known_temperature_is_recovered(known: float) -> None:
     probabilities, labels = drawn(20_000, known, seed=1)
     assert temperature.fit(probabilities, labels) == pytest.approx(known, rel=0.05)
+
+
+class Network(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """What scikit-learn calls a classifier: it gives logits as they are."""
+
+    classes_ = np.arange(3)
+
+    def fit(self, logits: np.ndarray, labels: np.ndarray) -> "Network":
+        """It is trained already."""
+        del logits, labels
+        return self
+
+    def decision_function(self, logits: np.ndarray) -> np.ndarray:
+        """The logits."""
+        return logits
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """It is."""
+        return True
+
+    def predict(self, logits: np.ndarray) -> np.ndarray:
+        """The class with the largest."""
+        return np.asarray(logits.argmax(axis=1))
+
+
+@pytest.mark.parametrize("known", [0.5, 1.0, 3.0])
+def test_it_is_that_of_scikit_learn_where_the_prior_is_negligible(known: float) -> None:
+    probabilities, labels = drawn(3000, known, seed=5)
+    machine = CalibratedClassifierCV(FrozenEstimator(Network()), method="temperature")
+    machine.fit(np.log(probabilities), labels)
+    fresh, _ = drawn(50, known, seed=6)
+    ours = temperature.scaled(fresh, temperature.fit(probabilities, labels))
+    assert ours == pytest.approx(machine.predict_proba(np.log(fresh)), abs=2e-3)
 
 
 def test_it_makes_the_log_loss_less_of_an_overconfident_network() -> None:

@@ -15,6 +15,7 @@ STAGES = {
     "evaluate": "metrics",
     "baselines": "metrics",
     "crossvalidate": "metrics",
+    "calibrate": "models",
     "external": "metrics",
     "compare": "metrics",
     "report": "metrics",

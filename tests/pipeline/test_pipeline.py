@@ -17,6 +17,7 @@ ALL = [
     "train",
     "evaluate",
     "crossvalidate",
+    "calibrate",
     "external",
     "compare",
     "report",
@@ -86,7 +87,7 @@ def test_an_experiment_fits_a_terminal_and_leaves_data_and_baselines_alone(
     project: Scratch,
 ) -> None:
     output = project.run("dvc", "exp", "run", "-S", "recipes.tuned.learning_rate=0.01")
-    changed = {"train", "evaluate", "crossvalidate", "external", "compare", "report"}
+    changed = {"train", "evaluate", "crossvalidate", "calibrate", "external", "compare", "report"}
     assert set(stages_run(output)) == changed
 
     lines = project.run("dvc", "metrics", "diff").splitlines()
@@ -128,7 +129,9 @@ def test_another_seed_trains_its_own_folds_only_and_back_again_nothing_runs(
 ) -> None:
     project.set(crossvalidate__seeds=[0, 7])
     output = project.run("dvc", "repro")
-    assert set(stages_run(output)) == {"crossvalidate", "baselines", "compare", "report"}
+    # calibrated by the first seed alone, so that nothing that ships changes
+    ran = {"crossvalidate", "calibrate", "baselines", "compare", "report"}
+    assert set(stages_run(output)) == ran
     assert re.findall(r"seed (\d) fold (\d): (kept|trained)", output) == [
         ("0", "1", "kept"),
         ("0", "2", "kept"),
@@ -145,7 +148,7 @@ def test_another_seed_trains_its_own_folds_only_and_back_again_nothing_runs(
 
 
 JUDGE = ["baselines", "compare", "evaluate", "external"]
-TRAIN = ["train", "crossvalidate"]
+TRAIN = ["train", "crossvalidate", "calibrate"]
 EDITS = {
     "README.md": [],
     "Makefile": [],
@@ -179,12 +182,16 @@ EDITS = {
     "stages/preprocess.py": ["preprocess"],
     "stages/learning/classifier.py": ["preprocess", *TRAIN, *JUDGE, "report"],
     "stages/learning/dataset.py": ["preprocess", *TRAIN, *JUDGE, "report"],
+    "stages/learning/calibrated.py": ["preprocess", *TRAIN, *JUDGE, "report"],
+    "stages/learning/prediction_sets.py": ["preprocess", *TRAIN, *JUDGE, "report"],
+    "stages/learning/temperature.py": ["preprocess", *TRAIN, *JUDGE, "report"],
     "stages/learning/network.py": ["preprocess", *TRAIN, *JUDGE, "report"],
     "stages/learning/novelty.py": ["preprocess", *TRAIN, *JUDGE, "report"],
     "stages/learning/settings.py": ["preprocess", *TRAIN, *JUDGE, "report"],
     "stages/learning/splits.py": ["preprocess", *TRAIN, *JUDGE, "report"],
     "stages/train.py": ["train"],
     "stages/crossvalidate.py": ["crossvalidate"],
+    "stages/calibrate.py": ["calibrate"],
     "stages/judging/baselines.py": [*JUDGE, "report"],
     "stages/judging/comparison.py": [*JUDGE, "report"],
     "stages/judging/calibration.py": [*JUDGE, "report"],
@@ -316,6 +323,7 @@ def test_a_colleague_pulls_and_has_nothing_to_run(project: Scratch, tmp_path: Pa
     project.run("git", "tag", "--annotate", "--message", "first", "classifier@v1.0.0")
     project.run("dvc", "artifacts", "get", ".", "classifier", "--out", str(tmp_path / "got"))
     assert {path.name for path in (tmp_path / "got").iterdir()} == {
+        "calibration.json",
         "classifier.json",
         "classifier.keras",
         "classifier.tflite",

@@ -188,6 +188,7 @@ def test_no_number_is_typed_by_hand() -> None:
         *(f"{100 * pooled[f'accuracy{end}']:.1f}" for end in ("", "_low", "_high")),
         f"{100 * results['compare']['baselines'][results['compare']['best']]['accuracy']:.1f}",
         str(len(results["compare"]["baselines"])),
+        "90.0",  # the coverage in per cent
     }
     # 95 %, sides and frames in pixels, F1, J, Brier 0 to 2, the level of the test
     by_hand = {"95", "8", "16", "32", "5", "10", "20", "40", "200", "1", "0", "2", "0.05"}
@@ -252,7 +253,7 @@ def test_tables_are_well_formed_whatever_the_values_and_names(
     text = card.write(results, PARAMS)
     raw, rendered = raw_tables(text), rendered_tables(text)
     by_records = (5 if len(classes) > 2 else 4) if records else 0
-    assert len(raw) == len(rendered) == 12 + by_records + (2 if external else 0)
+    assert len(raw) == len(rendered) == 14 + by_records + (3 if external else 0)
     for lines, rows in zip(raw, rendered, strict=True):
         assert len(lines) == len(rows) + 1  # the line of dashes
         assert {len(cells(line)) for line in lines} == {len(rows[0])}
@@ -289,7 +290,7 @@ def test_phantoms_are_called_so_and_others_are_not():
 def test_the_original_protocol_is_called_optimistic():
     text = card.write(metrics_files.make(protocol="original"), PARAMS)
     assert "**Optimistic by design.**" in text[:600]
-    assert "they chose the epoch to stop at and the temperature" in section(text, "Splits")
+    assert "they chose the epoch to stop at, and are then judged" in section(text, "Splits")
     assert "ptimistic" not in card.write(metrics_files.make(protocol="holdout"), PARAMS)
 
 
@@ -331,7 +332,7 @@ def test_sentences_follow_the_numbers(
         "SYNTHETIC PHANTOM": source == "phantom",
         "the class that the program drew": source == "phantom",
         "**Optimistic by design.**": protocol == "original",
-        "they chose the epoch to stop at and the temperature": protocol == "original",
+        "they chose the epoch to stop at, and are then judged": protocol == "original",
         "Protocol `holdout`": protocol == "holdout",
         "; no image of train/ was held out, and test/ decided nothing.": protocol == "none",
         "No image of `train/` was held out: all of them": protocol == "none",
@@ -367,11 +368,17 @@ def test_the_verdict_is_followed_by_the_difference() -> None:
 def test_the_false_positive_rate_stands_beside_the_accuracy() -> None:
     results = metrics_files.make()
     rate = {"class": "Covid", "images": 1000, "called": 962, "share": 0.962}
-    results["external"]["false_positive_rate"] = rate | {"low": 0.9483, "high": 0.9722}
+    still = {"called": 800, "share": 0.8, "low": 0.774, "high": 0.8236}
+    results["external"]["false_positive_rate"] = rate | {
+        "low": 0.9483,
+        "high": 0.9722,
+        "with_refusal": still,
+    }
     text = section(card.write(results, PARAMS), "In short")
     assert (
         "**On images from elsewhere, 962 of 1,000 images that are not Covid were called Covid:** "
-        "0.962 [0.948, 0.972].\n" in text.split("| metric |")[0]
+        "0.962 [0.948, 0.972]. Without those that are refused it is 800, 0.800 [0.774, 0.824].\n"
+        in text.split("| metric |")[0]
     )
 
 
@@ -380,12 +387,17 @@ def test_external_folders_are_shown_with_what_they_were_called() -> None:
     folder = results["external"]["folders"]["Ill"]
     folder["called"]["Normal"] = {"images": 3, "share": 0.25, "low": 0.1, "high": 0.5}
     empty = {"class": "Normal", "images": 0, "copies_left_out": 4, "unreadable": 0, "called": {}}
+    empty |= {"refused": {}, "called_if_accepted": {}}
     results["external"]["folders"]["empty"] = empty
     tables = rendered_tables(card.write(results, PARAMS))
     [folders] = [rows for rows in tables if rows[0][0] == "folder"]
     assert folders[0][3:6] == ["called Covid", "called Normal", "called Viral Pneumonia"]
     assert folders[2][4] == "3: 0.250 [0.100, 0.500]"
     assert folders[3] == ["empty", "Normal", "0", "none", "none", "none", "4"]
+    [refused] = [rows for rows in tables if rows[0][0].startswith("folder: images that are ref")]
+    gone = folder["refused"]
+    assert refused[2][1] == f"{gone['images']}: {words.interval(gone, 'share')}"
+    assert refused[3] == ["empty", "none", "none", "none", "none"]
     [classes] = [rows for rows in tables if rows[0][0] == "class"]
     assert classes[2][:3] == ["Normal", "0", "none"]
 
@@ -476,8 +488,8 @@ def test_words_on_gradcam_depend_on_the_numbers(share: float, words: tuple[str, 
 
 @pytest.mark.parametrize(
     ("temperature", "words"),
-    [(0.3, "lower than one: without it, the network is underconfident on the validation images"),
-     (2.0, "higher than one: without it, the network is overconfident on the validation images"),
+    [(0.3, "lower than one: without it, the network is underconfident on radiographs that"),
+     (2.0, "higher than one: without it, the network is overconfident on radiographs that"),
      (1.0, "the same as one: without it, the network is neither underconfident nor overconfident")],
 )  # fmt: skip
 def test_words_on_the_temperature_depend_on_it(temperature: float, words: str) -> None:
@@ -488,35 +500,60 @@ def test_words_on_the_temperature_depend_on_it(temperature: float, words: str) -
 
 def test_what_the_temperature_does_is_told_of_each_metric() -> None:
     results = metrics_files.make()
-    results["evaluate"]["calibration"] = {
-        "temperature": 0.266,
-        "before": {"loss": 0.2872, "brier": 0.1402, "expected_calibration_error": 0.1444},
-        "after": {"loss": 0.3211, "brier": 0.0956, "expected_calibration_error": 0.1441},
-    }
+    calibration = results["evaluate"]["calibration"]
+    calibration["temperature"] = 0.266
+    calibration["before"] |= {"loss": 0.2872, "brier": 0.1402}
+    calibration["after"] |= {"loss": 0.3211, "brier": 0.0956}
     text = section(card.write(results, PARAMS), "Calibration")
     assert (
-        "the log loss rises from 0.287 to 0.321, the Brier score falls from 0.140 to 0.096 and "
-        "the expected calibration error stays at 0.144; lower is better for all three." in text
+        "With the temperature, the log loss rises from 0.287 to 0.321 and the Brier score falls "
+        "from 0.140 to 0.096; lower is better for both." in text
     )
     reason = "the log loss punishes confident wrong answers most"
     assert reason in text
-    results["evaluate"]["calibration"]["temperature"] = 1.5
+    calibration["temperature"] = 1.5
     assert reason not in card.write(results, PARAMS)
-    results["evaluate"]["calibration"]["temperature"] = 0.266
-    results["evaluate"]["calibration"]["after"]["loss"] = 0.2
+    calibration["temperature"] = 0.266
+    calibration["after"]["loss"] = 0.2
     text = section(card.write(results, PARAMS), "Calibration")
     assert "the log loss falls from 0.287 to 0.200" in text
     assert reason not in text
 
 
-def test_the_prior_of_the_temperature_is_told() -> None:
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [(0.09, "found is no more than chance makes."), (0.11, "found is more than chance makes.")],
+)
+def test_the_calibration_error_stands_beside_that_of_chance(after: float, said: str) -> None:
     results = metrics_files.make()
+    calibration = results["evaluate"]["calibration"]
+    calibration["by_chance"] = {"mean": 0.05, "high": 0.1}
+    calibration["after"]["expected_calibration_error"] = after
     text = section(card.write(results, PARAMS), "Calibration")
-    assert "with a weak prior that draws it towards one" in text
-    assert "only the prior" not in text
-    results["train"]["val_accuracy"] = 1.0
+    assert "would show 0.050 on so few images by chance, and in 95 % of the cases no more" in text
+    assert said in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.7, 0.89, "fewer than that;"),
+        (0.7, 0.91, "which agrees with that;"),
+        (0.91, 0.99, "more than that;"),
+    ],
+)
+def test_the_coverage_is_held_against_what_was_asked_for(
+    low: float, high: float, said: str
+) -> None:
+    results = metrics_files.make()
+    share = {"images": 52, "count": 45, "share": 0.8654, "low": low, "high": high}
+    results["evaluate"]["sets"]["covered"] = share
     text = section(card.write(results, PARAMS), "Calibration")
-    assert "As all of these are correctly classified, only the prior keeps" in text
+    assert (
+        "in 90.0 % of the cases. It does for 45 of 52 test images without leaks, 0.865 "
+        f"[{low:.3f}, {high:.3f}], {said}" in text
+    )
+    assert "it promises nothing for another hospital, for a single class or for a single" in text
 
 
 def test_early_stopping_is_named_only_where_it_ended_the_training() -> None:
@@ -614,4 +651,4 @@ def test_tables_of_flaws_are_left_out_where_there_are_none() -> None:
     results["audit"] |= {"copy_groups": [], "unreadable_files": []}
     for record in results["predictions"]:
         record["leaked"] = False
-    assert len(raw_tables(card.write(results, PARAMS))) == 9
+    assert len(raw_tables(card.write(results, PARAMS))) == 11

@@ -174,7 +174,15 @@ def on_the_page(path: tuple[Any, ...]) -> bool:
             return False
         case ("evaluate", "all_test" | "leak_free" | "calibration" | "gradcam", *rest):
             return rest != ["images_with_activation"]
-        case ("external", "folders", _, "called", _, number):
+        case ("evaluate", "sets" | "refused", "classes", _, "covered", number):
+            return bool(number != "count")
+        case ("evaluate", "refused", "classes", _, number):
+            return number not in {"images", "count"}
+        case ("evaluate", "sets" | "refused", *_):
+            return True
+        case ("external", "folders", _, "called" | "called_if_accepted", _, number):
+            return number in {"images", "share"}
+        case ("external", "folders", _, "refused", number):
             return number in {"images", "share"}
         case ("external", "folders", _, number):
             return bool(number == "images")

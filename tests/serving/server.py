@@ -23,6 +23,7 @@ from scipy.special import softmax
 
 from stages.intake import copies
 from stages.intake.known import Known
+from stages.learning.calibrated import Calibration
 from stages.learning.novelty import Novelty
 from stages.serving import app
 from stages.serving.answers import Answers
@@ -42,7 +43,6 @@ class Network:
     def __init__(self, data: str = "SYNTHETIC PHANTOM (seed 1)") -> None:
         dice = np.random.default_rng(0)
         self.classes = list(made.CLASSES)
-        self.temperature = 0.5
         self.provenance = {"data": data, "protocol": "holdout"}
         self._kernel = dice.normal(0, 1, (3, CHANNELS)).astype(np.float32)
         inputs = (ROWS // 2) ** 2 * CHANNELS
@@ -66,13 +66,14 @@ KNOWN = {f"train/Normal/{seed}.png": made.picture(seed, (300, 240)) for seed in 
 
 
 def answers_of(network: Network) -> Answers:
-    """Coloured pictures are unlike what this network was trained on."""
+    """Coloured pictures are refused."""
     prints = [copies.fingerprint(picture) for picture in KNOWN.values()]
     arrays = [np.array([getattr(each, name) for each in prints]) for name in KEPT]
     nothing = np.zeros(100)
     trained: Any = network
-    only_colour = Novelty(nothing, np.diag(nothing), 1.0, most_colourful=10.0)
-    return Answers(trained, Known(list(KNOWN), *arrays), only_colour)
+    only_colour = Novelty(nothing, np.diag(nothing), 1.0, 10.0, flattest=1.0)
+    calibration = Calibration(0.5, np.linspace(0, 1, 99))
+    return Answers(trained, calibration, Known(list(KNOWN), *arrays), only_colour)
 
 
 @contextlib.contextmanager
