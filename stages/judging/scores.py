@@ -187,6 +187,33 @@ def accuracy_with_interval(correct: np.ndarray, groups: np.ndarray) -> dict[str,
     }
 
 
+def macro_sensitivity(
+    labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: int
+) -> dict[str, Any]:
+    """`macro_sensitivity` (balanced accuracy) and, in `intervals`, its 95 % interval.
+
+    The same as `metrics_with_intervals` gives, where there are no probabilities.
+
+    Args:
+        labels: int64, (n,), each of the classes at least once.
+        predicted: int64, (n,).
+        groups: int64, (n,).
+        classes: Their number.
+    """
+    right = labels == predicted
+    of_class = [labels == number for number in range(classes)]
+    values = np.array([right[chosen].mean() for chosen in of_class])
+    interval = macro_interval(
+        values,
+        np.array([proportion_interval(right[chosen], groups[chosen]) for chosen in of_class]),
+        np.array([_influences(right, chosen) for chosen in of_class]),
+    )
+    return {
+        "macro_sensitivity": float(values.mean()),
+        "intervals": {"macro_sensitivity": interval},
+    }
+
+
 def subsets(
     names: Sequence[str], correct: np.ndarray, labels: np.ndarray, groups: np.ndarray
 ) -> dict[str, dict[str, Any]]:
