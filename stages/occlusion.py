@@ -5,8 +5,8 @@ Reads `models`, `data/processed` (use "test") and the predictions of `baselines`
 lungs covered, on the test images without leaks, and `metrics/pictures/occlusion.png`, one of them
 under every occlusion.
 
-A network that knows lungs is at chance without them. One that is right without them uses
-something else too; what the frames alone tell, the baselines know.
+A network that knows lungs alone is at chance without them. One that still tells the classes apart
+uses something else too; what the frame alone tells, the baselines know.
 """
 
 from pathlib import Path
@@ -23,52 +23,52 @@ BASELINES = Path("metrics/details/baselines.json")
 DETAILS = Path("metrics/details/occlusion.json")
 PICTURE = Path("metrics/pictures/occlusion.png")
 UNTOUCHED = ("untouched", "")
+METRICS = ("sensitivity", "auroc")
 
 
 def judge(
     shipped: classifier.Classifier, pixels: dataset.Pixels
 ) -> dict[tuple[str, str], np.ndarray]:
-    """The predicted classes, int64, (n,), of uint8 images (n, SIZE, SIZE, 3).
+    """The probabilities, float64, (n, classes), of uint8 images (n, SIZE, SIZE, 3).
 
     By part and filling, and of UNTOUCHED; a batch at a time, to spare memory.
     """
-    predicted: dict[tuple[str, str], list[np.ndarray]] = {}
+    judged: dict[tuple[str, str], list[np.ndarray]] = {}
     for begin in range(0, len(pixels), classifier.BATCH):
         batch = pixels[begin : begin + classifier.BATCH]
-        versions = {UNTOUCHED: batch} | {
-            (part, filling): occlusion.occluded(batch, covered, filling)
-            for part, covered in occlusion.parts().items()
-            for filling in occlusion.FILLINGS
-        }
-        for version, images in versions.items():
-            classes = shipped.probabilities(images).argmax(axis=1)
-            predicted.setdefault(version, []).append(classes)
-    return {version: np.concatenate(some) for version, some in predicted.items()}
+        judged.setdefault(UNTOUCHED, []).append(shipped.probabilities(batch))
+        for part, covered in occlusion.parts().items():
+            for filling in occlusion.FILLINGS:
+                images = occlusion.occluded(batch, covered, filling)
+                judged.setdefault((part, filling), []).append(shipped.probabilities(images))
+    return {version: np.concatenate(some) for version, some in judged.items()}
 
 
-def result(images: dataset.Images, predicted: np.ndarray) -> dict[str, Any]:
-    """Accuracy and macro sensitivity of predicted classes, int64, (n,), with their intervals."""
-    groups = images.table["group"].to_numpy()
-    accuracy = scores.accuracy_with_interval(predicted == images.labels, groups)
-    macro = scores.macro_sensitivity(images.labels, predicted, groups, len(images.classes))
-    return accuracy | macro
-
-
-def change(images: dataset.Images, predicted: np.ndarray, untouched: np.ndarray) -> dict[str, Any]:
-    """Accuracy of the covered images minus that of the untouched ones, paired, with its interval.
+def result(
+    images: dataset.Images, probabilities: np.ndarray, untouched: np.ndarray
+) -> dict[str, Any]:
+    """How good the answers are for images with a part covered.
 
     Args:
         images: The n images.
-        predicted: int64, (n,): the classes predicted for the covered images.
-        untouched: int64, (n,): those for the untouched ones.
+        probabilities: float64, (n, classes), with a part covered.
+        untouched: float64, (n, classes), without.
+
+    Returns:
+        What `scores.macro_metrics` gives, and `difference`, `difference_low`, `difference_high`:
+        the accuracy minus that of the untouched images, paired.
     """
-    right, before = predicted == images.labels, untouched == images.labels
-    paired = comparison.paired(right, before, images.table["group"].to_numpy())
-    return {name: value for name, value in paired.items() if name.startswith("difference")}
+    groups = images.table["group"].to_numpy()
+    right, before = (some.argmax(axis=1) == images.labels for some in (probabilities, untouched))
+    paired = comparison.paired(right, before, groups)
+    return {
+        **scores.macro_metrics(images.labels, probabilities, groups, METRICS),
+        **{name: value for name, value in paired.items() if name.startswith("difference")},
+    }
 
 
 def frames(images: dataset.Images, records: list[dict[str, str]]) -> dict[str, dict[str, Any]]:
-    """What the baselines reach that see a frame alone, see `result`.
+    """What the baselines that see a frame alone reach on these images, with `above_chance`.
 
     Args:
         images: The test images that count.
@@ -84,13 +84,14 @@ def frames(images: dataset.Images, records: list[dict[str, str]]) -> dict[str, d
             f"{BASELINES}: found no prediction for {min(missing)}, expected one for every test "
             f"image of {dataset.PROCESSED}. Run `dvc repro occlusion`."
         )
-    names = [f"frame_{width}" for width in baselines.FRAMES]
-    return {
-        name: result(
-            images, np.array([images.classes.index(by_file[path][name]) for path in paths])
-        )
-        for name in names
-    }
+    results = {}
+    for name in (f"frame_{width}" for width in baselines.FRAMES):
+        predicted = [images.classes.index(by_file[path][name]) for path in paths]
+        certain, groups = np.eye(len(images.classes))[predicted], images.table["group"].to_numpy()
+        found = scores.macro_metrics(images.labels, certain, groups, ["sensitivity"])
+        low, _ = found["intervals"]["macro_sensitivity"]
+        results[name] = found | {"above_chance": low > 1 / len(images.classes)}
+    return results
 
 
 def main() -> None:
@@ -98,38 +99,33 @@ def main() -> None:
     shipped = classifier.load()
     every = dataset.load(["test"])
     images = every.take(scores.headline_positions(every)["leak_free"])
-    classes = len(images.classes)
     alone = frames(images, files.read_json(BASELINES, "baselines")["test"]["predictions"])
-    predicted = judge(shipped, images.pixels)
-    untouched = predicted[UNTOUCHED]
+    judged = judge(shipped, images.pixels)
+    untouched = judged[UNTOUCHED]
     covered = {
         part: {
-            filling: result(images, predicted[part, filling])
-            | change(images, predicted[part, filling], untouched)
+            filling: result(images, judged[part, filling], untouched)
             for filling in occlusion.FILLINGS
         }
         for part in occlusion.parts()
     }
-    verdict = occlusion.verdict(covered[occlusion.LUNGS], classes)
+    verdict = occlusion.verdict(covered[occlusion.LUNGS])
     files.write_json(
         DETAILS,
         {
             "provenance": shipped.provenance,
-            "images": len(images),
-            "chance": 1 / classes,
-            "untouched": result(images, untouched),
+            "verdict": verdict,
+            "untouched": scores.macro_metrics(
+                images.labels, untouched, images.table["group"].to_numpy(), METRICS
+            ),
             "covered": covered,
             "shares": {name: float(part.mean()) for name, part in occlusion.parts().items()},
-            "verdict": verdict,
             "frames_alone": alone,
-            "frames_above_chance": [
-                name for name, of in alone.items() if occlusion.above_chance(of, classes)
-            ],
         },
     )
     occlusion.draw(images.pixels[0], f"Occlusion: {shipped.provenance['data']}", PICTURE)
-    print(f"{verdict}; accuracy of {len(images)} test images with a part covered:")
-    print(f"  {'nothing':<14} {(untouched == images.labels).mean():.3f}")
+    print(f"The network: {verdict}. Accuracy of {len(images)} images with a part covered:")
+    print(f"  {'nothing':<14} {(untouched.argmax(axis=1) == images.labels).mean():.3f}")
     for part, by_filling in covered.items():
         numbers = ", ".join(f"{of['accuracy']:.3f} {name}" for name, of in by_filling.items())
         print(f"  {part:<14} {numbers}")

@@ -3,7 +3,8 @@
 Reads `data/processed` (uses "train" and "validation"). Writes `models/classifier.keras`, the same
 network as LiteRT in `models/classifier.tflite`, which is what all others run,
 `models/classifier.json` (what goes with it: class names, temperature, provenance),
-`models/novelty.npz` (what the training images look like),
+`models/novelty.npz` (what the training images look like), `data/untrained.tflite` (the network
+before training),
 `metrics/details/train.json`, `metrics/plots/history.json` (a record per epoch), and, for
 `dvc metrics show`, accuracy and loss in `metrics/train.json` and `metrics/val.json`.
 """
@@ -51,6 +52,7 @@ def main() -> None:
         both.take(np.flatnonzero(both.table["use"] == use)) for use in ("train", "validation")
     )
     network.start(settings.threads, settings.device)
+    untrained = network.export(network.untrained(len(train.classes), settings))
     trained, history, kept = network.fit(train, validation, settings, "train")
     exported = network.export(trained)
     metadata = {
@@ -59,6 +61,7 @@ def main() -> None:
         "threads": settings.threads,
         "temperature": 1.0,  # until it is fitted
         "sha256": hashlib.sha256(exported).hexdigest(),
+        "untrained_sha256": hashlib.sha256(untrained).hexdigest(),
     }
     shipped = classifier.Classifier(exported, metadata)
     for images in (train, validation):
@@ -66,8 +69,9 @@ def main() -> None:
     probabilities = shipped.probabilities(validation.pixels)
     metadata["temperature"] = temperature.fit(probabilities, validation.labels)
     network.save(trained, network.MODEL)
-    with files.atomic_write(classifier.MODEL) as partial:
-        partial.write_bytes(exported)
+    for path, content in ((classifier.MODEL, exported), (classifier.UNTRAINED, untrained)):
+        with files.atomic_write(path) as partial:
+            partial.write_bytes(content)
     files.write_json(classifier.METADATA, metadata)
     novelty.fit(train.pixels, train.table["group"].to_numpy()).save()
     files.write_json(HISTORY, history)

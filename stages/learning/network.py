@@ -162,6 +162,14 @@ def build(classes: int, precision: str = "float32") -> Any:
     )
 
 
+def untrained(classes: int, settings: Train) -> Any:
+    """The network that `fit` begins with, before it has learned; `start` has been called."""
+    import keras
+
+    keras.utils.set_random_seed(settings.seed)
+    return build(classes, settings.precision)
+
+
 def fit(
     train: Images, validation: Images, settings: Train, label: str
 ) -> tuple[Any, list[dict[str, float]], int]:

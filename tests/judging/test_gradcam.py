@@ -40,14 +40,14 @@ def small_head(generator: np.random.Generator, inputs: int, classes: int = 3) ->
 def test_an_activation_counts_where_the_middle_of_what_it_sees_is() -> None:
     # the ninth sees pixels 32 to 49, about the line between 40 and 41
     maps = np.array([dot(20, 20), dot(0, 0), dot(20, 7), dot(20, 8), dot(37, 20), dot(38, 20)])
-    assert gradcam.outside_share(maps).tolist() == [0, 1, 1, 0, 0, 1]
+    assert gradcam.outside_centre(maps).tolist() == [0, 1, 1, 0, 0, 1]
     both = dot(20, 20) + dot(0, 0, 3)
-    assert gradcam.outside_share(both[None]).tolist() == [0.75]
-    assert gradcam.outside_share(maps).dtype == np.float64
+    assert gradcam.outside_centre(both[None]).tolist() == [0.75]
+    assert gradcam.outside_centre(maps).dtype == np.float64
 
 
 def test_a_map_without_any_activation_has_no_share() -> None:
-    assert np.isnan(gradcam.outside_share(np.zeros((2, SIDE, SIDE), np.float32))).all()
+    assert np.isnan(gradcam.outside_centre(np.zeros((2, SIDE, SIDE), np.float32))).all()
     assert pytest.approx(1 - (30 / 46) ** 2) == gradcam.UNIFORM_SHARE
 
 
