@@ -1,8 +1,9 @@
 """How good the network is on the test images.
 
-Reads `models`, `data/untrained.tflite` and `data/processed` (use "test"). Writes `metrics/details/evaluate.json` (every
-metric with its interval, over all test images and without leaks; accuracy by source and by label;
-calibration; where the network looks), `metrics/plots/` (a record per image; the points of the
+Reads `models`, `data/untrained.tflite` and `data/processed` (use "test"). Writes
+`metrics/details/evaluate.json` (every metric with its interval, over all test images and without
+leaks; accuracy by source and by label; calibration; where the network looks, and how like its heat
+maps are to those before training), `metrics/plots/` (a record per image; the points of the
 curves), `metrics/pictures/gradcam.png`, and of every wrongly classified image a record in
 `metrics/details/errors.json`, with two pictures of the largest errors in
 `metrics/pictures/errors/`.

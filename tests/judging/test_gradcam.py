@@ -52,7 +52,7 @@ def test_a_map_without_any_activation_has_no_share() -> None:
 
 
 def test_a_faint_map_has_a_share_too() -> None:
-    assert gradcam.outside_share(dot(0, 0, 0.25)[None]).tolist() == [1.0]
+    assert gradcam.outside_centre(dot(0, 0, 0.25)[None]).tolist() == [1.0]
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (20, 8), (45, 3)])
