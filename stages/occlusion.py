@@ -114,6 +114,7 @@ def main() -> None:
         DETAILS,
         {
             "provenance": shipped.provenance,
+            "classes": len(images.classes),
             "verdict": verdict,
             "untouched": scores.macro_metrics(
                 images.labels, untouched, images.table["group"].to_numpy(), METRICS

@@ -286,3 +286,22 @@ def test_each_image_stands_beside_the_same_one_under_its_map(
     bar = figure.axes[-1]
     assert bar.get_xlabel() == gradcam.SCALE_WORDS
     assert bar.get_xlim() == (0, 1)
+
+
+def test_the_rank_correlation_is_one_of_a_map_with_itself_and_zero_of_unlike_ones() -> None:
+    generator = np.random.default_rng(0)
+    maps, others = generator.random((2, 8, SIDE, SIDE), np.float32)
+    assert gradcam.rank_correlation(maps, maps) == pytest.approx(1)
+    assert gradcam.rank_correlation(maps, 3 * maps) == pytest.approx(1, abs=1e-6)
+    assert abs(gradcam.rank_correlation(maps, others).mean()) < 0.1
+    left, right = np.zeros((2, SIDE, SIDE), np.float32)
+    left[:, :20], right[:, 30:] = 1, 1
+    (opposite,) = gradcam.rank_correlation(left[None], right[None])
+    assert opposite < -0.3
+
+
+def test_a_map_without_any_activation_has_no_rank_correlation() -> None:
+    maps = np.array([dot(3, 3), np.zeros((SIDE, SIDE), np.float32)])
+    found = gradcam.rank_correlation(maps, maps[::-1])
+    assert np.isnan(found).all()
+    assert np.isfinite(gradcam.rank_correlation(maps, maps)).tolist() == [True, False]
