@@ -132,7 +132,7 @@ def test_the_frames_that_are_above_chance_are_named() -> None:
     ("low", "says"),
     [
         (0.125, "is the image itself, such as its edges"),
-        (-0.125, "no sign that they show the image"),
+        (-0.125, "no sign that they show"),
     ],
 )
 def test_heat_maps_like_those_before_training_show_the_image(low: float, says: str) -> None:
