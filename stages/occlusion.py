@@ -125,7 +125,7 @@ def main() -> None:
         },
     )
     occlusion.draw(images.pixels[0], f"Occlusion: {shipped.provenance['data']}", PICTURE)
-    print(f"The network: {verdict}. Accuracy of {len(images)} images with a part covered:")
+    print(f"The network {verdict}. Accuracy of {len(images)} images with a part covered:")
     print(f"  {'nothing':<14} {(untouched.argmax(axis=1) == images.labels).mean():.3f}")
     for part, by_filling in covered.items():
         numbers = ", ".join(f"{of['accuracy']:.3f} {name}" for name, of in by_filling.items())

@@ -199,7 +199,7 @@ def _external(
 def _occlusion(classes: Sequence[str], random: Random, where: dict[str, Any]) -> dict[str, Any]:
     names = ("macro_sensitivity", "macro_auroc")
 
-    def result() -> dict[str, Any]:
+    def result(*names: str) -> dict[str, Any]:
         return {
             **_accuracy(random, random.randint(2, 999)),
             **{name: random.random() for name in names},
@@ -214,14 +214,14 @@ def _occlusion(classes: Sequence[str], random: Random, where: dict[str, Any]) ->
         "provenance": where,
         "classes": len(classes),
         "verdict": occlusion.ABOVE,
-        "untouched": result(),
+        "untouched": result(*names),
         "covered": {
-            part: {filling: result() | difference() for filling in occlusion.FILLINGS}
+            part: {filling: result(*names) | difference() for filling in occlusion.FILLINGS}
             for part in occlusion.parts()
         },
         "shares": {part: random.random() for part in occlusion.parts()},
         "frames_alone": {
-            f"frame_{width}": result() | {"above_chance": above}
+            f"frame_{width}": result(names[0]) | {"above_chance": above}
             for width, above in ((5, False), (10, True), (20, True), (40, True))
         },
     }

@@ -33,7 +33,7 @@ the Kaggle set; of the phantoms' lungs 1.2 % lie outside on average and 7 % at m
 
 ABOVE = "tells the classes apart without the lungs: it uses something else too"
 BY_FILLING = "tells the classes apart without the lungs under one filling alone: not clear"
-NOT_ABOVE = "not shown to tell the classes apart without the lungs"
+NOT_ABOVE = "is not shown to tell the classes apart without the lungs"
 
 
 def _lungs() -> np.ndarray:
