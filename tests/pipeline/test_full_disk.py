@@ -16,6 +16,7 @@ STAGES = {
     "baselines": "metrics",
     "crossvalidate": "metrics",
     "external": "metrics",
+    "occlusion": "metrics",
     "compare": "metrics",
     "report": "metrics",
 }
