@@ -37,7 +37,7 @@ SETTINGS = {
 
 def phantoms(letters: str) -> list[made_processed.Picture]:
     """Phantoms without a flaw, of which the lungs alone tell the class, or also a letter."""
-    pictures = []
+    pictures: list[made_processed.Picture] = []
     for use, count in COUNTS.items():
         for label, name in enumerate(made_processed.CLASSES):
             for _ in range(count):

@@ -57,7 +57,8 @@ def test_nothing_is_left_of_what_is_covered_and_the_rest_is_as_it_was(
     other[:, ~covered] = one[:, ~covered]
     before = one.copy()
     result = occlusion.occluded(one, covered, filling)
-    assert (result.dtype, result.shape) == (np.uint8, one.shape)
+    assert result.dtype == np.uint8
+    assert result.shape == one.shape
     assert np.array_equal(result[:, ~covered], one[:, ~covered])
     assert np.array_equal(result, occlusion.occluded(other, covered, filling))
     assert np.array_equal(one, before)
