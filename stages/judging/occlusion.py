@@ -94,8 +94,8 @@ def tells_apart(result: Mapping[str, Any]) -> bool:
     """Whether the whole interval of the macro AUROC lies above chance, 0.5.
 
     Not the accuracy: where a part is covered, a network is apt to call every image the same, which
-    hides in the classes what it still knows. The AUROC doesn't move when all images of a class
-    become more probable alike.
+    hides in the classes what it still knows. The AUROC doesn't move when a class becomes more
+    probable for all images alike.
 
     Args:
         result: Of `scores.macro_metrics`.
