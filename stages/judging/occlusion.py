@@ -6,7 +6,8 @@ there:
 
 - grey: mid-grey. Not the image's own mean, which would tell how dense the covered lungs are.
 - blurred: the grey of what surrounds it, ever more blurred (normalised convolution, Knutsson and
-  Westin 1993), so that no hard edge appears. Not the covered part itself,
+  Westin 1993), so that there is no hard edge at its border; in the middle of a large part, where
+  the surroundings of two sides meet, there may be one. Not the covered part itself,
   blurred: the classes can be told apart on pictures of 8 x 8 pixels.
 """
 
