@@ -47,6 +47,7 @@ TESTS = {
     "stages/judging/comparison.py": ["tests/judging/test_comparison.py"],
     "stages/judging/drawing.py": ["tests/judging/test_drawing.py"],
     "stages/judging/gradcam.py": ["tests/judging/test_gradcam.py"],
+    "stages/judging/occlusion.py": ["tests/judging/test_occlusion.py"],
     "stages/judging/scores.py": ["tests/judging/test_scores.py", "tests/test_evaluate.py"],
     "stages/judging/settings.py": PARAMS,
     "stages/learning/classifier.py": ["tests/learning/test_classifier.py"],

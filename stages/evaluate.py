@@ -1,12 +1,13 @@
 """How good the network is on the test images.
 
-Reads `models` and `data/processed` (use "test"). What is judged is what ships: the calibrated
-probabilities, and the class of every image, refused or not. Writes
+Reads `models`, `data/untrained.tflite` and `data/processed` (use "test"). What is judged is what
+ships: the calibrated probabilities, and the class of every image, refused or not. Writes
 `metrics/details/evaluate.json` (every metric with its interval, over all test images and without
 leaks; accuracy by source and by label; without leaks, whether probabilities, sets of classes and
-refusals hold what they say; where the network looks), `metrics/plots/` (a record per image; the
-points of the curves), `metrics/pictures/gradcam.png`, and of every wrongly classified image a
-record in `metrics/details/errors.json`, with two pictures of the largest errors in
+refusals hold what they say; where the network looks, and how like its heat maps are to those before
+training), `metrics/plots/` (a record per image; the points of the curves),
+`metrics/pictures/gradcam.png`, and of every wrongly classified image a record in
+`metrics/details/errors.json`, with two pictures of the largest errors in
 `metrics/pictures/errors/`.
 """
 
@@ -235,12 +236,50 @@ def explain(
     gradcam.draw(images.pixels[chosen], heat, captions, title, GRADCAM)
     # into equal parts, because numpy adds up a map that is alone in another order
     parts = np.array_split(np.arange(len(maps)), -(-len(maps) // classifier.BATCH))
-    shares = np.concatenate([gradcam.outside_share(maps[part]) for part in parts])
+    shares = np.concatenate([gradcam.outside_centre(maps[part]) for part in parts])
     active = shares[np.isfinite(shares)]
     return {
         "images_with_activation": len(active),
         "outside_centre_share": float(active.mean()) if len(active) else gradcam.UNIFORM_SHARE,
         "outside_centre_share_if_uniform": gradcam.UNIFORM_SHARE,
+    }
+
+
+def against_untrained(
+    untrained: classifier.Classifier,
+    maps: dataset.Stored,
+    images: dataset.Images,
+    predicted: np.ndarray,
+    settings: Evaluate,
+) -> dict[str, Any] | None:
+    """How like the maps of the network are to those before training, for the same class.
+
+    Args:
+        untrained: The network with random weights.
+        maps: See `judge`.
+        images: The n test images.
+        predicted: int64, (n,): the class that each map is of.
+        settings: The group `evaluate` of params.yaml.
+
+    Returns:
+        Of the `images` of which both have a map, the mean `rank_correlation`, see
+        `gradcam.rank_correlation`, and its interval, in `intervals`; None where there is none.
+    """
+    correlations = np.empty(len(images))
+    for begin in range(0, len(images), classifier.BATCH):
+        here = slice(begin, begin + classifier.BATCH)
+        _, activations = untrained.judge(images.pixels[here])
+        others = gradcam.hirescam(activations, untrained.head, predicted[here])
+        correlations[here] = gradcam.rank_correlation(maps[here], others)
+    known = np.isfinite(correlations)
+    if not known.any():
+        return None
+    groups, values = images.table["group"].to_numpy()[known], correlations[known]
+    interval = scores.mean_interval(values, groups, settings.bootstrap_samples, settings.seed)
+    return {
+        "images": int(known.sum()),
+        "rank_correlation": float(values.mean()),
+        "intervals": {"rank_correlation": interval},
     }
 
 
@@ -316,6 +355,9 @@ def main() -> None:
     results |= judge_trust(judged, own[clean], known, look.refused(judged.pixels), settings)
     title = f"Grad-CAM: {provenance['data']}"
     results["gradcam"] = explain(maps, images, predicted, settings, title)
+    results["gradcam"]["against_untrained"] = against_untrained(
+        classifier.load_untrained(), maps, images, predicted, settings
+    )
     with files.atomic_write(ERROR_PICTURES) as folder:
         folder.mkdir()
         errors = show_errors(images, probabilities, maps, folder)

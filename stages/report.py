@@ -1,7 +1,8 @@
 """All results, for people to read.
 
 Reads the JSON files in `metrics/details/` and `metrics/plots/`, the wrongly classified images in
-`metrics/pictures/errors/`, images and provenance in `data/processed`, and params.yaml. Writes
+`metrics/pictures/errors/`, `metrics/pictures/occlusion.png`, images and provenance in
+`data/processed`, and params.yaml. Writes
 `metrics/report.html`, the page that tells all of it, the charts in `metrics/charts/` and
 `metrics/MODEL_CARD.md`, and prints the table that ends a `dvc repro`.
 """
@@ -22,6 +23,7 @@ MADE_BY = {
     "metrics/details/evaluate.json": "evaluate",
     "metrics/details/errors.json": "evaluate",
     "metrics/details/external.json": "external",
+    "metrics/details/occlusion.json": "occlusion",
     "metrics/details/compare.json": "compare",
     "metrics/plots/history.json": "train",
     "metrics/plots/predictions.json": "evaluate",

@@ -3,9 +3,10 @@
 Reads `data/processed` (uses "train" and, where the recipe stops early, "validation"). Writes
 `models/classifier.keras`, the same network as LiteRT in `models/classifier.tflite`, which is what
 all others run, `models/classifier.json` (what goes with it: class names, provenance),
-`metrics/details/train.json`, `metrics/plots/history.json` (accuracy and loss by epoch, of the
-training and of the validation images), and, for `dvc metrics show`, those of the epoch whose
-weights are kept, in `metrics/train.json`.
+`data/untrained.tflite` (the network before training), `metrics/details/train.json`,
+`metrics/plots/history.json` (accuracy and loss by epoch, of the training and of the validation
+images), and, for `dvc metrics show`, those of the epoch whose weights are kept, in
+`metrics/train.json`.
 """
 
 import hashlib
@@ -72,6 +73,7 @@ def main() -> None:
     )
     validation = None if settings.validation == "none" else rest
     network.start(settings.threads, settings.device)
+    untrained = network.export(network.untrained(len(train.classes), settings))
     trained, history, kept = network.fit(train, validation, settings, "train")
     exported = network.export(trained)
     metadata = {
@@ -79,12 +81,14 @@ def main() -> None:
         "classes": train.classes,
         "threads": settings.threads,
         "sha256": hashlib.sha256(exported).hexdigest(),
+        "untrained_sha256": hashlib.sha256(untrained).hexdigest(),
     }
     shipped = classifier.Classifier(exported, metadata)
     check(shipped, trained, every.pixels)
     network.save(trained, network.MODEL)
-    with files.atomic_write(classifier.MODEL) as partial:
-        partial.write_bytes(exported)
+    for path, content in ((classifier.MODEL, exported), (classifier.UNTRAINED, untrained)):
+        with files.atomic_write(path) as partial:
+            partial.write_bytes(content)
     files.write_json(classifier.METADATA, metadata)
     files.write_json(HISTORY, curves(history))
     final = {name: value for name, value in history[kept - 1].items() if name != "epoch"}

@@ -10,6 +10,7 @@ from PIL import Image
 
 from stages import report
 from stages.common import files
+from stages.judging import occlusion
 from stages.learning.dataset import INDEX_COLUMNS, PROCESSED, SIZE
 from stages.reporting import page
 
@@ -240,6 +241,37 @@ def _external(
     }
 
 
+def _occlusion(classes: Sequence[str], random: Random, where: dict[str, Any]) -> dict[str, Any]:
+    names = ("macro_sensitivity", "macro_auroc")
+
+    def result(*names: str) -> dict[str, Any]:
+        return {
+            **_accuracy(random, random.randint(2, 999)),
+            **{name: random.random() for name in names},
+            "intervals": {name: _bounds(random) for name in names},
+        }
+
+    def difference() -> dict[str, float]:
+        low, value, high = sorted(random.uniform(-1, 1) for _ in range(3))
+        return {"difference": value, "difference_low": low, "difference_high": high}
+
+    return {
+        "provenance": where,
+        "classes": len(classes),
+        "verdict": occlusion.ABOVE,
+        "untouched": result(*names),
+        "covered": {
+            part: {filling: result(*names) | difference() for filling in occlusion.FILLINGS}
+            for part in occlusion.parts()
+        },
+        "shares": {part: random.random() for part in occlusion.parts()},
+        "frames_alone": {
+            f"frame_{width}": result(names[0]) | {"above_chance": above}
+            for width, above in ((5, False), (10, True), (20, True), (40, True))
+        },
+    }
+
+
 def make(
     classes: Sequence[str] = ("Covid", "Normal", "Viral Pneumonia"),
     seed: int = 1,
@@ -354,6 +386,11 @@ def make(
                 "images_with_activation": random.randint(1, 9),
                 "outside_centre_share": random.random(),
                 "outside_centre_share_if_uniform": random.random(),
+                "against_untrained": {
+                    "images": random.randint(2, 99),
+                    "rank_correlation": random.uniform(-1, 1),
+                    "intervals": {"rank_correlation": [0.1, 0.9]},
+                },
             },
         },
         "predictions": predictions,
@@ -377,6 +414,7 @@ def make(
         ],
         "compare": _compare(classes, random, where, records),
         "external": _external(classes, random, where, external),
+        "occlusion": _occlusion(classes, random, where),
     }
 
 
@@ -413,6 +451,7 @@ def write_pictures(results: dict[str, Any]) -> None:
     for number, record in enumerate(shown):
         _picture(page.ERRORS / record["image"], number)
         _picture(page.ERRORS / record["map"], number + 64)
+    _picture(page.OCCLUSION, 100)
     copies = sorted({file for group in results["audit"]["copy_groups"] for file in group["files"]})
     for number, _ in enumerate(copies):
         _picture(PROCESSED / f"{number}.png", number)

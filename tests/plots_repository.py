@@ -16,7 +16,12 @@ CLASSES = {
 }
 """By the tag of the commit; the later one is checked out."""
 PLOTS = ("history", "predictions", "roc", "reliability")
-PICTURES = ("charts/roc.png", "pictures/copies.png", "pictures/gradcam.png")
+PICTURES = (
+    "charts/roc.png",
+    "pictures/copies.png",
+    "pictures/gradcam.png",
+    "pictures/occlusion.png",
+)
 
 
 def results(tag: str) -> dict[str, Any]:

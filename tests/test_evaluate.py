@@ -257,9 +257,25 @@ class TestTrained:
             "images_with_activation",
             "outside_centre_share",
             "outside_centre_share_if_uniform",
+            "against_untrained",
         }
         assert 0 <= results["gradcam"]["images_with_activation"] <= results["all_test"]["images"]
         assert 0 <= results["gradcam"]["outside_centre_share"] <= 1
+        compared = results["gradcam"]["against_untrained"]
+        low, high = compared["intervals"]["rank_correlation"]
+        assert -1 <= low <= compared["rank_correlation"] <= high < 1
+        assert 0 < compared["images"] <= results["all_test"]["images"]
+
+    def test_maps_of_the_same_network_are_the_same(self) -> None:
+        shipped, images = classifier.load(), dataset.load(["test"])
+        probabilities, maps = evaluate.judge(shipped, images.pixels)
+        predicted = probabilities.argmax(axis=1)
+        found = evaluate.against_untrained(shipped, maps, images, predicted, evaluation())
+        assert found is not None
+        assert found["rank_correlation"] == pytest.approx(1)
+        others = dataset.Stored.in_file(np.zeros((len(images), 46, 46), np.float32))
+        nothing = evaluate.against_untrained(shipped, others, images, predicted, evaluation())
+        assert nothing is None
 
     def test_the_metrics_follow_from_the_predictions(self) -> None:
         records, result = (

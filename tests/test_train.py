@@ -101,6 +101,15 @@ def test_what_goes_with_the_model() -> None:
 
 
 @pytest.mark.usefixtures("trained")
+def test_the_network_before_training_goes_beside() -> None:
+    before, after = classifier.load_untrained(), classifier.load()
+    assert before.classes == after.classes
+    assert [kernel.shape for kernel, _ in before.head] == [k.shape for k, _ in after.head]
+    assert all((bias == 0).all() for _, bias in before.head)
+    assert not np.allclose(before.head[1][0], after.head[1][0], atol=1e-4)
+
+
+@pytest.mark.usefixtures("trained")
 def test_both_files_are_of_the_same_network() -> None:
     import keras
 

@@ -95,7 +95,7 @@ def enlarged(maps: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(smooth, peak, out=np.zeros_like(smooth), where=peak > 0))
 
 
-def outside_share(maps: np.ndarray) -> np.ndarray:
+def outside_centre(maps: np.ndarray) -> np.ndarray:
     """float64, (n,): of each map of `hirescam` the share that lies in the frame, 0 to 1.
 
     Each activation counts where the middle of what it sees is. Of the maps as they are, because
@@ -109,7 +109,36 @@ def outside_share(maps: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(total - centre, total, out=share, where=total > 0))
 
 
-UNIFORM_SHARE = float(outside_share(np.ones((1, _SIDE, _SIDE), np.float32))[0])
+def rank_correlation(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation of each map of `hirescam` with the other one of the same image.
+
+    Between the maps of a network and of one with random weights it tells how much of them is the
+    image itself and not what was learned (Adebayo et al. 2018). Of the maps smoothed, as people
+    see them. One that is the same everywhere has no ranks: NaN.
+
+    Args:
+        maps: float32, (n, rows, columns).
+        others: float32, (n, rows, columns).
+
+    Returns:
+        float64, (n,), -1 to 1.
+    """
+    from scipy.stats import spearmanr
+
+    # smoothed as they are, neighbours tell nothing new
+    one, other = (
+        enlarged(some)[:, ::_STEP, ::_STEP].reshape(len(some), -1) for some in (maps, others)
+    )
+    return np.array(
+        [
+            spearmanr(ours, theirs).statistic if np.ptp(ours) and np.ptp(theirs) else np.nan
+            for ours, theirs in zip(one, other, strict=True)
+        ],
+        np.float64,
+    )
+
+
+UNIFORM_SHARE = float(outside_centre(np.ones((1, _SIDE, _SIDE), np.float32))[0])
 """The share outside the central region of activations that are the same everywhere."""
 
 

@@ -315,6 +315,51 @@ def _losses(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarr
     }
 
 
+_Judged = list[tuple[dict[str, list[float]], dict[str, np.ndarray]]]
+
+
+def _judge_classes(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> _Judged:
+    """What `_judge_class` gives for each class."""
+    predicted = probabilities.argmax(axis=1)
+    return [
+        _judge_class(labels == number, predicted == number, column, groups)
+        for number, column in enumerate(probabilities.T)
+    ]
+
+
+def _macro_interval(name: str, point: Mapping[str, Any], judged: _Judged) -> list[float]:
+    """The interval of the mean over the classes of one of PER_CLASS."""
+    return macro_interval(
+        point[name],
+        np.array([intervals[name] for intervals, _ in judged]),
+        np.array([influences[name] for _, influences in judged]),
+    )
+
+
+def macro_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, names: Sequence[str]
+) -> dict[str, Any]:
+    """Accuracy and a few means over the classes, as in `metrics_with_intervals`, but faster.
+
+    Args:
+        labels: int64, (n,), each of the classes at least once.
+        probabilities: float64, (n, classes).
+        groups: int64, (n,).
+        names: Some of PER_CLASS.
+
+    Returns:
+        What `accuracy_with_interval` gives, `macro_<name>` for each of `names`, and `intervals`
+        ([low, high] by metric).
+    """
+    point = point_metrics(labels, probabilities)
+    judged = _judge_classes(labels, probabilities, groups)
+    return {
+        **accuracy_with_interval(probabilities.argmax(axis=1) == labels, groups),
+        **{f"macro_{name}": point[f"macro_{name}"] for name in names},
+        "intervals": {f"macro_{name}": _macro_interval(name, point, judged) for name in names},
+    }
+
+
 def metrics_with_intervals(
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -339,21 +384,13 @@ def metrics_with_intervals(
     """
     point = point_metrics(labels, probabilities)
     overall = {name: value for name, value in point.items() if name not in PER_CLASS}
-    predicted = probabilities.argmax(axis=1)
-    accuracy = accuracy_with_interval(predicted == labels, groups)
-    judged = [
-        _judge_class(labels == number, predicted == number, probabilities[:, number], groups)
-        for number in range(len(classes))
-    ]
+    accuracy = accuracy_with_interval(probabilities.argmax(axis=1) == labels, groups)
+    judged = _judge_classes(labels, probabilities, groups)
     intervals = {"accuracy": [accuracy["accuracy_low"], accuracy["accuracy_high"]]}
     for name, values in _losses(labels, probabilities).items():
         intervals[name] = mean_interval(values, groups, samples, seed)
     for name in PER_CLASS:
-        intervals[f"macro_{name}"] = macro_interval(
-            point[name],
-            np.array([by_metric[name] for by_metric, _ in judged]),
-            np.array([influences[name] for _, influences in judged]),
-        )
+        intervals[f"macro_{name}"] = _macro_interval(name, point, judged)
     return {
         **accuracy,
         **overall,

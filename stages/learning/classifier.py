@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 MODEL = Path("models/classifier.tflite")
 METADATA = Path("models/classifier.json")
-"""What travels with the model: `classes`, `threads`, `provenance`, and `sha256`, that of MODEL."""
+"""What travels with the model: `classes`, `threads`, `provenance`, `sha256`, that of MODEL, and
+`untrained_sha256`, that of UNTRAINED."""
+UNTRAINED = Path("data/untrained.tflite")
+"""The network before training, with random weights: what heat maps are held against."""
 
 BATCH = 32
 """How many images the interpreter gets at once; more are no faster."""
@@ -93,8 +96,8 @@ class Classifier:
         return exact / exact.sum(axis=1, keepdims=True), outputs["activations"]
 
 
-def load(model: Path = MODEL, metadata: Path = METADATA) -> Classifier:
-    """Loads what `train` wrote.
+def load(model: Path = MODEL, metadata: Path = METADATA, hashed: str = "sha256") -> Classifier:
+    """Loads what `train` wrote; `hashed` is the key of the model's hash in the metadata.
 
     Raises:
         InputError: A file is missing or damaged, or they are not of one training.
@@ -107,12 +110,21 @@ def load(model: Path = MODEL, metadata: Path = METADATA) -> Classifier:
         ) from None
     facts = read_metadata(metadata)
     found = hashlib.sha256(content).hexdigest()
-    if found != facts["sha256"]:  # before LiteRT reads it, which may crash on a damaged file
+    if found != facts[hashed]:  # before LiteRT reads it, which may crash on a damaged file
         raise InputError(
-            f"{model}: found the SHA-256 {found}, expected {facts['sha256']}, which {metadata} "
+            f"{model}: found the SHA-256 {found}, expected {facts[hashed]}, which {metadata} "
             "names. It is damaged or of another training. Run `dvc repro --force train`."
         )
     return Classifier(content, facts)
+
+
+def load_untrained() -> Classifier:
+    """Loads the network as it was before training.
+
+    Raises:
+        InputError: As for `load`.
+    """
+    return load(UNTRAINED, hashed="untrained_sha256")
 
 
 def read_metadata(path: Path = METADATA) -> dict[str, Any]:

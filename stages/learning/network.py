@@ -162,6 +162,14 @@ def build(classes: int, precision: str = "float32") -> Any:
     )
 
 
+def untrained(classes: int, settings: Training) -> Any:
+    """The network that `fit` begins with, before it has learned; `start` has been called."""
+    import keras
+
+    keras.utils.set_random_seed(settings.seed)
+    return build(classes, settings.precision)
+
+
 def fit(
     train: Images, validation: Images | None, settings: Training, label: str
 ) -> tuple[Any, list[dict[str, float]], int]:
@@ -200,9 +208,8 @@ def fit(
             "Change it in params.yaml."
         )
     keras.utils.clear_session()  # else the networks of a cross-validation pile up in memory
-    keras.utils.set_random_seed(settings.seed)
     with strategy.scope():
-        network = build(len(train.classes), settings.precision)
+        network = untrained(len(train.classes), settings)
         network.compile(
             optimizer=_optimizer(settings, steps=-(-len(train) // settings.batch_size)),
             loss="categorical_crossentropy",

@@ -19,6 +19,7 @@ from stages.reporting import charts, words
 
 ERRORS = Path("metrics/pictures/errors")
 """Where `evaluate` puts the wrongly classified test images and their heat maps."""
+OCCLUSION = Path("metrics/pictures/occlusion.png")
 MOST_ERRORS = 60
 MOST_GROUPS, MOST_MEMBERS = 30, 6
 MOST_CLASSES = 30
@@ -140,6 +141,7 @@ def write(results: Mapping[str, Any], settings: Any) -> str:
         ),
         most_classes=MOST_CLASSES,
         most_groups=MOST_GROUPS,
+        occluded=_picture(OCCLUSION, "occlusion"),
         near_copies=_near_copies(results["audit"]["copy_groups"]),
         scale=_address(gradcam.scale(), "png"),
         scale_words=" ".join(gradcam.SCALE_WORDS.split()),

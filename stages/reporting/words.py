@@ -50,6 +50,13 @@ SEES = {
     "majority_class": "how often each class occurs in training",
 }
 """What a baseline gets."""
+COVERED = {
+    **{f"frame_{width}": f"frame of {width} pixels" for width in _FRAMES},
+    "centre": "centre: all but the frame of 40 pixels",
+    "lungs": "rough region of the lungs",
+    "all_but_lungs": "all but that region",
+}
+"""The parts that `occlusion` covers."""
 VERDICTS = {
     "better": "better than",
     "not distinguishable": "not distinguishable from",
@@ -392,6 +399,73 @@ def where_it_looks(gradcam: Mapping[str, Any]) -> Markdown:
     )
 
 
+def like_untrained(gradcam: Mapping[str, Any]) -> Markdown:
+    """How like the heat maps are to those before training, and what follows.
+
+    Args:
+        gradcam: Of metrics/details/evaluate.json.
+    """
+    compared = gradcam["against_untrained"]
+    if compared is None:
+        return Markdown(
+            "No test image has a heat map both by the network and by the same network before "
+            "training, so that they can't be compared."
+        )
+    low, _ = compared["intervals"]["rank_correlation"]
+    follows = (
+        "that much of what they show is the image itself, such as its edges, and not what was "
+        "learned"
+        if low > 0
+        else "no sign that they show the image itself rather than what was learned"
+    )
+    return Markdown(
+        f"The heat maps have a mean rank correlation of {interval(compared, 'rank_correlation')} "
+        f"with those of the same network before training, its weights random, over "
+        f"{counted(compared['images'], 'test image')} (1: training changed nothing in them; 0: "
+        f"nothing in common): {follows}."
+    )
+
+
+def without_lungs(occlusion: Mapping[str, Any]) -> Markdown:
+    """What the network still knows with the lungs covered, in a sentence.
+
+    Args:
+        occlusion: metrics/details/occlusion.json.
+    """
+    areas = (
+        f"{interval(result, 'macro_auroc')} {filling}"
+        for filling, result in occlusion["covered"]["lungs"].items()
+    )
+    return Markdown(
+        f"The network {occlusion['verdict']} (macro AUROC, of which chance is 0.5: "
+        f"{listed(areas, 'and')})."
+    )
+
+
+def frames_alone(occlusion: Mapping[str, Any]) -> Markdown:
+    """Which baselines that see a frame alone are better than chance, in a sentence.
+
+    Args:
+        occlusion: metrics/details/occlusion.json.
+    """
+    above = {
+        name: result for name, result in occlusion["frames_alone"].items() if result["above_chance"]
+    }
+    if not above:
+        return Markdown(
+            "On these images no baseline that sees a frame alone is shown to be above chance."
+        )
+    named = (
+        f"the {BASELINES[name]} ({interval(result, 'macro_sensitivity')})"
+        for name, result in above.items()
+    )
+    chance = 1 / occlusion["classes"]
+    return Markdown(
+        f"A frame alone tells the classes to a simple baseline: of {listed(named, 'and')} the "
+        f"macro sensitivity is above chance, {chance:.3f}."
+    )
+
+
 def environment(
     finalize: Callable[[Any], Any], **filters: Callable[..., Any]
 ) -> jinja2.Environment:
@@ -413,14 +487,16 @@ def environment(
     made.filters |= {word.__name__: word for word in everywhere} | filters
     sentences = (
         *(all_radiographs, approximated, calibration_error, changed, compared, confidence),
-        *(contradicting, coverage, false_positives),
-        *(how_good, how_much_better, refusal, told_by, when_kept, where_it_looks, with_refusal),
+        *(contradicting, coverage, false_positives, frames_alone, how_good, how_much_better),
+        *(like_untrained, refusal, told_by, when_kept, where_it_looks, with_refusal),
+        without_lungs,
     )
     made.globals |= {sentence.__name__: sentence for sentence in sentences}
     made.globals |= {
         "baseline_labels": BASELINES,
         "calibration_metrics": CALIBRATION_METRICS.items(),
         "class_metrics": CLASS_METRICS.items(),
+        "covered_parts": COVERED.items(),
         "headlines": HEADLINES.items(),
         "longest_list": LONGEST_LIST,
         "metrics": METRICS.items(),
@@ -478,7 +554,7 @@ def values(results: Mapping[str, Any], settings: Any) -> dict[str, Any]:
 
     Args:
         results: By their stems, the contents of the details files of audit, train, evaluate,
-            compare and external, of "predictions" in metrics/plots/, and "provenance".
+            compare, external and occlusion, of "predictions" in metrics/plots/, and "provenance".
         settings: All parameters, as from `params.load_all`.
     """
     evaluate, compare, audit = results["evaluate"], results["compare"], results["audit"]

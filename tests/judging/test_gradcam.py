@@ -40,19 +40,19 @@ def small_head(generator: np.random.Generator, inputs: int, classes: int = 3) ->
 def test_an_activation_counts_where_the_middle_of_what_it_sees_is() -> None:
     # the ninth sees pixels 32 to 49, about the line between 40 and 41
     maps = np.array([dot(20, 20), dot(0, 0), dot(20, 7), dot(20, 8), dot(37, 20), dot(38, 20)])
-    assert gradcam.outside_share(maps).tolist() == [0, 1, 1, 0, 0, 1]
+    assert gradcam.outside_centre(maps).tolist() == [0, 1, 1, 0, 0, 1]
     both = dot(20, 20) + dot(0, 0, 3)
-    assert gradcam.outside_share(both[None]).tolist() == [0.75]
-    assert gradcam.outside_share(maps).dtype == np.float64
+    assert gradcam.outside_centre(both[None]).tolist() == [0.75]
+    assert gradcam.outside_centre(maps).dtype == np.float64
 
 
 def test_a_map_without_any_activation_has_no_share() -> None:
-    assert np.isnan(gradcam.outside_share(np.zeros((2, SIDE, SIDE), np.float32))).all()
+    assert np.isnan(gradcam.outside_centre(np.zeros((2, SIDE, SIDE), np.float32))).all()
     assert pytest.approx(1 - (30 / 46) ** 2) == gradcam.UNIFORM_SHARE
 
 
 def test_a_faint_map_has_a_share_too() -> None:
-    assert gradcam.outside_share(dot(0, 0, 0.25)[None]).tolist() == [1.0]
+    assert gradcam.outside_centre(dot(0, 0, 0.25)[None]).tolist() == [1.0]
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (20, 8), (45, 3)])
@@ -286,3 +286,22 @@ def test_each_image_stands_beside_the_same_one_under_its_map(
     bar = figure.axes[-1]
     assert bar.get_xlabel() == gradcam.SCALE_WORDS
     assert bar.get_xlim() == (0, 1)
+
+
+def test_the_rank_correlation_is_one_of_a_map_with_itself_and_zero_of_unlike_ones() -> None:
+    generator = np.random.default_rng(0)
+    maps, others = generator.random((2, 8, SIDE, SIDE), np.float32)
+    assert gradcam.rank_correlation(maps, maps) == pytest.approx(1)
+    assert gradcam.rank_correlation(maps, 3 * maps) == pytest.approx(1, abs=1e-6)
+    assert abs(gradcam.rank_correlation(maps, others).mean()) < 0.1
+    left, right = np.zeros((2, SIDE, SIDE), np.float32)
+    left[:, :20], right[:, 30:] = 1, 1
+    (opposite,) = gradcam.rank_correlation(left[None], right[None])
+    assert opposite < -0.3
+
+
+def test_a_map_without_any_activation_has_no_rank_correlation() -> None:
+    maps = np.array([dot(3, 3), np.zeros((SIDE, SIDE), np.float32)])
+    found = gradcam.rank_correlation(maps, maps[::-1])
+    assert np.isnan(found).all()
+    assert np.isfinite(gradcam.rank_correlation(maps, maps)).tolist() == [True, False]

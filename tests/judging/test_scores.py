@@ -351,6 +351,21 @@ def test_every_metric_stands_in_its_interval_and_goes_into_json() -> None:
         assert of_class["intervals"]["f1"] == pytest.approx(expected)
 
 
+@given(seed=st.integers(0, 10_000), classes=st.integers(2, 5))
+@settings(max_examples=20, deadline=None)
+def test_a_few_metrics_are_those_among_all(seed: int, classes: int) -> None:
+    labels, probabilities = made(40, seed, classes)
+    groups, names = np.arange(40) // 2, [f"c{number}" for number in range(classes)]
+    every = scores.metrics_with_intervals(labels, probabilities, groups, names, 100, 0)
+    few = scores.macro_metrics(labels, probabilities, groups, ["sensitivity", "auroc"])
+    keys = ("macro_sensitivity", "macro_auroc")
+    assert set(few) == {*keys, "images", "intervals"} | {
+        f"accuracy{end}" for end in ("", "_low", "_high")
+    }
+    assert few.pop("intervals") == {key: every["intervals"][key] for key in keys}
+    assert few == {key: every[key] for key in few}
+
+
 def ends(result: dict[str, Any], end: int) -> dict[str, float]:
     """One end of every interval but those of log loss and Brier score."""
     found = {f"all {name}": interval[end] for name, interval in result["intervals"].items()}

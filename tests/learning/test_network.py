@@ -71,6 +71,20 @@ def train_and_save(target: Path) -> Any:
     return trained
 
 
+@pytest.mark.tensorflow
+@started
+def test_the_network_before_training_is_the_one_that_training_begins_with() -> None:
+    images, settings = some(11), made_processed.training(seed=7, epochs=1, learning_rate=1e-12)
+    before = network.untrained(3, settings)
+    hardly, _, _ = network.fit(images, images, settings, "train")
+    for one, other in zip(before.get_weights(), hardly.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-9)
+    another = network.untrained(3, made_processed.training(seed=8))
+    assert not np.allclose(before.get_weights()[0], another.get_weights()[0], atol=1e-3)
+    exported = network.export(before)
+    assert network.export(network.untrained(3, settings)) == exported
+
+
 def test_the_recipe_original_is_the_originals() -> None:
     assert made_processed.training(recipe="original").model_dump() == {
         "recipe": "original",

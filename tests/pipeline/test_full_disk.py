@@ -17,6 +17,7 @@ STAGES = {
     "crossvalidate": "metrics",
     "calibrate": "models",
     "external": "metrics",
+    "occlusion": "metrics",
     "compare": "metrics",
     "report": "metrics",
 }

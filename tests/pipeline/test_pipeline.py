@@ -19,6 +19,7 @@ ALL = [
     "crossvalidate",
     "calibrate",
     "external",
+    "occlusion",
     "compare",
     "report",
 ]
@@ -33,7 +34,7 @@ def test_second_repro_has_nothing_to_do_and_says_so(project: Scratch) -> None:
 
 def test_every_metrics_and_details_file_names_the_synthetic_data(finished: Scratch) -> None:
     details = sorted((finished.folder / "metrics/details").glob("*.json"))
-    assert len(details) == 8
+    assert len(details) == 9
     metrics = sorted((finished.folder / "metrics").glob("*.json"))
     assert [f"metrics/{path.name}" for path in metrics] == METRICS[1:]
     for path in [finished.folder / "metrics.json", *metrics, *details]:
@@ -87,7 +88,7 @@ def test_an_experiment_fits_a_terminal_and_leaves_data_and_baselines_alone(
     project: Scratch,
 ) -> None:
     output = project.run("dvc", "exp", "run", "-S", "recipes.tuned.learning_rate=0.01")
-    changed = {"train", "evaluate", "crossvalidate", "calibrate", "external", "compare", "report"}
+    changed = {*TRAIN, "evaluate", "external", "occlusion", "compare", "report"}
     assert set(stages_run(output)) == changed
 
     lines = project.run("dvc", "metrics", "diff").splitlines()
@@ -107,6 +108,7 @@ def test_an_experiment_fits_a_terminal_and_leaves_data_and_baselines_alone(
         "Reliability",
         "confusion.png",
         "gradcam.png",
+        "occlusion.png",
         "copies.png",
     ):
         assert html.count(name) >= 1, name
@@ -130,8 +132,8 @@ def test_another_seed_trains_its_own_folds_only_and_back_again_nothing_runs(
     project.set(crossvalidate__seeds=[0, 7])
     output = project.run("dvc", "repro")
     # calibrated by the first seed alone, so that nothing that ships changes
-    ran = {"crossvalidate", "calibrate", "baselines", "compare", "report"}
-    assert set(stages_run(output)) == ran
+    judging = {"baselines", "occlusion", "compare"}
+    assert set(stages_run(output)) == {"crossvalidate", "calibrate", *judging, "report"}
     assert re.findall(r"seed (\d) fold (\d): (kept|trained)", output) == [
         ("0", "1", "kept"),
         ("0", "2", "kept"),
@@ -147,7 +149,7 @@ def test_another_seed_trains_its_own_folds_only_and_back_again_nothing_runs(
     assert project.run("git", "status", "--short") == ""
 
 
-JUDGE = ["baselines", "compare", "evaluate", "external"]
+JUDGE = ["baselines", "compare", "evaluate", "external", "occlusion"]
 TRAIN = ["train", "crossvalidate", "calibrate"]
 EDITS = {
     "README.md": [],
@@ -196,12 +198,14 @@ EDITS = {
     "stages/judging/comparison.py": [*JUDGE, "report"],
     "stages/judging/calibration.py": [*JUDGE, "report"],
     "stages/judging/gradcam.py": [*JUDGE, "report"],
+    "stages/judging/occlusion.py": [*JUDGE, "report"],
     "stages/judging/scores.py": [*JUDGE, "report"],
     "stages/judging/settings.py": [*JUDGE, "report"],
     "stages/external.py": ["external"],
     "stages/compare.py": ["compare"],
     "stages/baselines.py": ["baselines"],
     "stages/evaluate.py": ["evaluate"],
+    "stages/occlusion.py": ["occlusion"],
     "stages/report.py": ["report"],
     "stages/reporting/card.py": ["report"],
     "stages/reporting/charts.py": ["report"],

@@ -188,6 +188,10 @@ def on_the_page(path: tuple[Any, ...]) -> bool:
             return bool(number == "images")
         case ("external", *_):
             return True
+        case ("occlusion", "covered" | "untouched", *rest):
+            return rest[-1] != "images" or len(rest) == 1
+        case ("occlusion", "shares", _):
+            return True
         case ("audit", "copies", number):
             return number not in {"within_train", "within_test", "identical_pairs"}
         case ("audit", "patients", number):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.judging import occlusion
 from stages.reporting import words
 from tests import metrics_files
 
@@ -96,3 +97,47 @@ def test_a_difference_has_a_sign_and_zero_no_minus(value: float, expected: str) 
 )
 def test_a_p_value_is_never_shown_as_zero(p: float, expected: str) -> None:
     assert words.p_value(p) == expected
+
+
+@pytest.mark.parametrize("verdict", [occlusion.ABOVE, occlusion.BY_FILLING, occlusion.NOT_ABOVE])
+def test_what_is_known_without_the_lungs(verdict: str) -> None:
+    details = metrics_files.make()["occlusion"] | {"verdict": verdict}
+    for filling, area in (("grey", 0.75), ("blurred", 0.5)):
+        details["covered"]["lungs"][filling] |= {
+            "macro_auroc": area,
+            "intervals": {"macro_auroc": [area - 0.125, area + 0.125]},
+        }
+    assert words.without_lungs(details) == (
+        f"The network {verdict} (macro AUROC, of which chance is 0.5: 0.750 [0.625, 0.875] grey "
+        "and 0.500 [0.375, 0.625] blurred)."
+    )
+
+
+def test_the_frames_that_are_above_chance_are_named() -> None:
+    details = metrics_files.make()["occlusion"]
+    for name, result in details["frames_alone"].items():
+        result |= {"above_chance": name in {"frame_10", "frame_40"}, "macro_sensitivity": 0.5}
+        result["intervals"] = {"macro_sensitivity": [0.375, 0.625]}
+    assert words.frames_alone(details) == (
+        "A frame alone tells the classes to a simple baseline: of the frame of 10 pixels (0.500 "
+        "[0.375, 0.625]) and the frame of 40 pixels (0.500 [0.375, 0.625]) the macro sensitivity "
+        "is above chance, 0.333."
+    )
+    for result in details["frames_alone"].values():
+        result["above_chance"] = False
+    assert "no baseline that sees a frame alone is shown" in words.frames_alone(details)
+
+
+@pytest.mark.parametrize(
+    ("low", "says"),
+    [
+        (0.125, "is the image itself, such as its edges"),
+        (-0.125, "no sign that they show"),
+    ],
+)
+def test_heat_maps_like_those_before_training_show_the_image(low: float, says: str) -> None:
+    found = {"images": 60, "rank_correlation": 0.25, "intervals": {"rank_correlation": [low, 0.5]}}
+    sentence = words.like_untrained({"against_untrained": found})
+    assert f"0.250 [{low:.3f}, 0.500]" in sentence
+    assert says in sentence
+    assert "can't be compared" in words.like_untrained({"against_untrained": None})
