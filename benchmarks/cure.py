@@ -152,11 +152,11 @@ def judged_after(
     named = np.array(images.classes)
     predicted = judges.judge(images, train, judged, seed, [FRAME])
     learnt = images.take(train)
-    unlike = novelty.fit(learnt.pixels, learnt.table["group"].to_numpy())
+    look = novelty.fit(learnt.pixels, learnt.table["group"].to_numpy())
     return Judged(
         images.table.iloc[judged],
         {name: named[labels] for name, labels in predicted.items()},
-        unlike.unlike(images.pixels[judged]),
+        look.refused(images.pixels[judged]),
     )
 
 

@@ -12,7 +12,7 @@ from stages.common import params
 from stages.judging import baselines
 from stages.learning import network, splits
 from stages.learning.dataset import Images, load
-from stages.learning.settings import Preprocess, Train
+from stages.learning.settings import Preprocess
 
 NETWORK = "network"
 THUMBNAIL = 16
@@ -29,7 +29,7 @@ def strangers(groups: np.ndarray, judged: np.ndarray) -> np.ndarray:
 
 
 def _network(images: Images, train: np.ndarray, judged: np.ndarray, seed: int) -> np.ndarray:
-    settings = params.load(Train).model_copy(update={"seed": seed})
+    settings = params.load_all().train.model_copy(update={"seed": seed})
     learnt, validation = images.take(train), None
     if settings.validation != "none":
         # a share of the training images stops it, as in `crossvalidate`
