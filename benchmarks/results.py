@@ -287,6 +287,11 @@ def more(runs: Sequence[Run]) -> dict[str, str]:
     lines[f"heat maps: share outside the central region ({evenly})"] = spread(
         [result["gradcam"]["outside_centre_share"] for result in evaluations]
     )
+    compared = [result["gradcam"]["against_untrained"] for result in evaluations]
+    if all(compared):
+        lines["heat maps: rank correlation with those of random weights"] = spread(
+            [each["rank_correlation"] for each in compared]
+        )
     epochs = [details["train"]["epochs"] for details in runs]
     kept = [details["train"]["kept_epoch"] for details in runs]
     lines["epochs run; epoch kept"] = f"{min(epochs)} to {max(epochs)}; {min(kept)} to {max(kept)}"

@@ -130,7 +130,10 @@ def a_run(network: float = 0.9, baseline: float = 0.5, covid: int = 60) -> Run:
                 "temperature": 1.5,
             },
             "by_label": {"unknown": accuracy},
-            "gradcam": {"outside_centre_share": 0.6},
+            "gradcam": {
+                "outside_centre_share": 0.6,
+                "against_untrained": {"rank_correlation": 0.2},
+            },
         },
         "external": {
             "false_positive_rate": {"class": "Covid"},
@@ -219,6 +222,10 @@ def test_the_second_table_has_calibration_and_epochs() -> None:
     cells = results.more([a_run()])
     assert cells["log loss, after temperature scaling"] == "0.300 (0.300\N{EN DASH}0.300)"
     assert cells["temperature"].startswith("1.500")
+    assert cells["heat maps: rank correlation with those of random weights"].startswith("0.200")
+    blank = a_run()
+    blank["evaluate"]["gradcam"]["against_untrained"] = None
+    assert len(results.more([a_run(), blank])) == len(cells) - 1
     assert cells["epochs run; epoch kept"] == "40 to 40; 39 to 39"
 
 
