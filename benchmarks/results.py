@@ -200,10 +200,10 @@ def sets_and_refusal(runs: Sequence[Run]) -> dict[str, str]:
     covered = [result["sets"]["covered"] for result in evaluations]
     refused = [result["refused"] for result in evaluations]
     return {
-        f"{wanted:.0%} sets: true class in it, test/ without leaks": over_images(
+        f"{100 * wanted:.0f} % sets: true class in it, test/ without leaks": over_images(
             [share["share"] for share in covered], covered[0]["images"]
         ),
-        f"{wanted:.0%} sets: classes in one": spread(
+        f"{100 * wanted:.0f} % sets: classes in one": spread(
             [result["sets"]["mean_size"] for result in evaluations]
         ),
         "test/ without leaks: refused": over_images(

@@ -164,10 +164,10 @@ def test_a_recipe_has_every_row_that_is_told_of_it() -> None:
         ],
         "seeds whose whole interval within kermany is above 0, below 0": "2, 0",
         "log loss, every radiograph once": "0.250 (0.250\N{EN DASH}0.250)",
-        "90% sets: true class in it, test/ without leaks": (
+        "90 % sets: true class in it, test/ without leaks": (
             "0.880 (0.880\N{EN DASH}0.880) [0.762, 0.944] of 50"
         ),
-        "90% sets: classes in one": "1.250 (1.250\N{EN DASH}1.250)",
+        "90 % sets: classes in one": "1.250 (1.250\N{EN DASH}1.250)",
         "test/ without leaks: refused": cells["test/ without leaks: refused"],
         "external, wrongly called Covid": cells["external, wrongly called Covid"],
         "external, wrongly called Covid and not refused": cells[
