@@ -1,14 +1,20 @@
-"""Runs the whole pipeline for several seeds, both protocols and both kinds of labels.
+"""Runs the whole pipeline for several seeds, by several recipes and with both kinds of labels.
 
 usage: python -m benchmarks.results [--archive ZIP] [--external ZIP] [--seeds 0 1 2 3 4]
+           [--recipes tuned original] [--labels filed verified] [--keep FOLDER]
 
 The images are those of the zip given, or of the one zip in data/archive/, or else phantoms; the
 external set likewise, from data/external/. The seed is that of the hold-out split, of the folds
-and of training. Takes about two minutes per run on two idle cores, and there are four
-times as many runs as seeds. Prints the tables of README.md and docs/results.md.
+and of training. Prints the tables of README.md and docs/results.md, a column for each recipe and
+kind of labels. Takes about two minutes per run on two idle cores, and there are four times as many
+runs as seeds. With --keep every finished run stays in FOLDER as JSON, under the hash of images,
+code and parameters: the command, called again, runs only what is missing.
 """
 
 import argparse
+import contextlib
+import hashlib
+import itertools
 import json
 import statistics
 import sys
@@ -19,32 +25,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import yaml
 from tqdm import tqdm
 
-from benchmarks.scratch import given_zip, project, run, set_params
+from benchmarks.scratch import PROJECT, given_zip, project, run, set_params
+from benchmarks.tables import interval, markdown, spread
 from stages import compare
-from stages.judging import comparison, gradcam
+from stages.common import files
+from stages.judging import comparison, gradcam, scores
 from stages.learning import dataset
 from stages.reporting.words import BASELINES
 
 FOLDS = 5
-PROTOCOLS = {
-    "`holdout`": {"train.recipe": "holdout"},
-    "`original`": {"train.recipe": "original"},
-}
+RECIPES = ("tuned", "original")
 LABELS = ("filed", "verified")
+STAGES = ("compare", "external", "occlusion")
+"""What is run, with all that they depend on."""
+NOT_RUN = ("reporting", "serving")
+"""Folders of stages/ whose code makes no number."""
 CALIBRATION = {
-    "expected_calibration_error": "expected calibration error",
-    "brier": "Brier score",
     "loss": "log loss",
+    "brier": "Brier score",
+    "expected_calibration_error": "expected calibration error",
 }
 Run = dict[str, Any]
-"""The contents of metrics/details/*.json after a run, by their stems, and of index.csv."""
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean and range."""
-    return f"{statistics.mean(values):.3f} ({min(values):.3f}\N{EN DASH}{max(values):.3f})"
+"""The contents of metrics/details/*.json after a run, by their stems; of predictions.json and, as
+records, of index.csv."""
 
 
 def over_seeds(runs: Sequence[Run], value: Callable[[Run], float]) -> str:
@@ -52,12 +59,10 @@ def over_seeds(runs: Sequence[Run], value: Callable[[Run], float]) -> str:
     return spread([value(details) for details in runs])
 
 
-def interval(result: dict[str, Any]) -> str:
+def accuracy(result: dict[str, Any]) -> str:
     """Accuracy with its 95 % interval and the number of images."""
-    return (
-        f"{result['accuracy']:.3f} [{result['accuracy_low']:.3f}, {result['accuracy_high']:.3f}] "
-        f"of {result['images']}"
-    )
+    limits = interval(result["accuracy_low"], result["accuracy_high"])
+    return f"{result['accuracy']:.3f} {limits} of {result['images']}"
 
 
 def best_baseline(runs: Sequence[Run]) -> str:
@@ -72,7 +77,7 @@ def best_baseline(runs: Sequence[Run]) -> str:
 
 
 def headline(runs: Sequence[Run]) -> dict[str, str]:
-    """The column of the README's table for one protocol and kind of labels."""
+    """The column of the README's table for one recipe and kind of labels."""
     best = best_baseline(runs)
     median = median_run(runs)
     against = Counter(details["compare"]["baselines"][best]["verdict"] for details in runs)
@@ -86,7 +91,7 @@ def headline(runs: Sequence[Run]) -> dict[str, str]:
             runs, lambda details: details["compare"]["baselines"][best]["accuracy"]
         ),
         "difference, all folds and seeds": (
-            f"{t['difference']:+.3f} [{t['low']:+.3f}, {t['high']:+.3f}], p = {t['p']:.2g}"
+            f"{t['difference']:+.3f} {interval(t['low'], t['high'], '+')}, p = {t['p']:.2g}"
         ),
         "seeds with the network better, worse": f"{against['better']}, {against['worse']}",
     }
@@ -98,6 +103,10 @@ def headline(runs: Sequence[Run]) -> dict[str, str]:
     for source, result in median["compare"]["by_source"].items():
         if len(result["classes"]) > 1:
             lines |= within(runs, source)
+    lines["log loss, every radiograph once"] = over_seeds(
+        runs, lambda details: details["compare"]["pooled"]["loss"]
+    )
+    lines |= sets_and_refusal(runs)
     if median["external"]["false_positive_rate"]:
         lines |= external(runs)
     return lines
@@ -109,27 +118,36 @@ def median_run(runs: Sequence[Run]) -> Run:
     return ordered[len(runs) // 2]
 
 
+def judged(details: Run) -> tuple[list[pd.DataFrame], pd.DataFrame]:
+    """The images of each fold and those of test/, see `compare.joined`."""
+    index = pd.DataFrame(details["index"])
+    ours, theirs = details["crossvalidate"]["folds"], details["baselines"]["folds"]
+    folds = [
+        compare.joined(index, one["predictions"], other["predictions"])
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    of_test = details["baselines"]["test"]["predictions"]
+    return folds, compare.joined(index, details["predictions"], of_test)
+
+
 def resampled_t(runs: Sequence[Run], baseline: str) -> dict[str, float]:
     """Network against a baseline over the folds of all runs, by the corrected t test."""
-    differences, judged, trained_on = [], [], []
+    differences, images, trained_on = [], [], []
     for details in runs:
-        for ours, theirs in zip(
-            details["crossvalidate"]["folds"], details["baselines"]["folds"], strict=True
-        ):
-            images = compare.once(
-                compare.joined(details["index"], ours["predictions"], theirs["predictions"])
-            )
-            correct = images[["correct network", f"correct {baseline}"]].mean()
+        folds, _ = judged(details)
+        for record, fold in zip(details["crossvalidate"]["folds"], folds, strict=True):
+            once = compare.once(fold)
+            correct = once[["correct network", f"correct {baseline}"]].mean()
             differences.append(correct.iloc[0] - correct.iloc[1])
-            judged.append(len(images))
-            trained_on.append(ours["trained_on"])
+            images.append(len(once))
+            trained_on.append(record["trained_on"])
     return comparison.resampled_t(
-        np.array(differences), float(np.mean(judged)), float(np.mean(trained_on))
+        np.array(differences), float(np.mean(images)), float(np.mean(trained_on))
     )
 
 
 def within(runs: Sequence[Run], source: str) -> dict[str, str]:
-    """Accuracy within one source, of the network and of the baseline that does best there."""
+    """Within one source: the network, the baseline that does best there, and the two paired."""
     results = [details["compare"]["by_source"][source] for details in runs]
     best = max(
         results[0]["baselines"],
@@ -137,24 +155,94 @@ def within(runs: Sequence[Run], source: str) -> dict[str, str]:
             result["baselines"][name]["accuracy"] for result in results
         ),
     )
+    pairs = [paired_within(details, source, best) for details in runs]
+    above = sum(pair["difference_low"] > 0 for pair in pairs)
+    below = sum(pair["difference_high"] < 0 for pair in pairs)
+    middle = sorted(pairs, key=lambda pair: pair["difference"])[len(pairs) // 2]
+    limits = interval(middle["difference_low"], middle["difference_high"], "+")
     return {
         f"within {source}": spread([result["network"]["accuracy"] for result in results])
         + f" of {results[0]['network']['images']}",
         f"best baseline within {source}, {BASELINES[best]}": spread(
             [result["baselines"][best]["accuracy"] for result in results]
         ),
+        f"difference within {source}, of the median seed": (
+            f"{middle['difference']:+.3f} {limits}"
+        ),
+        f"seeds whose whole interval within {source} is above 0, below 0": f"{above}, {below}",
+    }
+
+
+def paired_within(details: Run, source: str, baseline: str) -> dict[str, Any]:
+    """The network compared with a baseline over every radiograph of a source, each judged once."""
+    images = pd.concat(compare.choose(*judged(details)))
+    images = images[images["source"] == source]
+    return comparison.paired(
+        images["correct network"].to_numpy(bool),
+        images[f"correct {baseline}"].to_numpy(bool),
+        images["group"].to_numpy(),
+    )
+
+
+def over_images(shares: Sequence[float], images: int) -> str:
+    """Mean and range of a share over the seeds, and Wilson's interval of the mean.
+
+    The seeds judge the same images, so that these count once.
+    """
+    low, high = scores.wilson(statistics.mean(shares) * images, images)
+    return f"{spread(shares)} {interval(low, high)} of {images:,}"
+
+
+def sets_and_refusal(runs: Sequence[Run]) -> dict[str, str]:
+    """What the sets of classes hold, and what is refused, of test/ without leaks."""
+    evaluations = [details["evaluate"] for details in runs]
+    wanted = evaluations[0]["sets"]["coverage"]
+    covered = [result["sets"]["covered"] for result in evaluations]
+    refused = [result["refused"] for result in evaluations]
+    return {
+        f"{100 * wanted:.0f} % sets: true class in it, test/ without leaks": over_images(
+            [share["share"] for share in covered], covered[0]["images"]
+        ),
+        f"{100 * wanted:.0f} % sets: classes in one": spread(
+            [result["sets"]["mean_size"] for result in evaluations]
+        ),
+        "test/ without leaks: refused": over_images(
+            [share["share"] for share in refused], refused[0]["images"]
+        ),
     }
 
 
 def external(runs: Sequence[Run]) -> dict[str, str]:
-    """How many external images that are not of a class are called it, for the worst class."""
+    """How many external images that are not of a class are called it, for the worst class.
+
+    Also without those that are refused, and how many these are.
+    """
     rates = [details["external"]["false_positive_rate"] for details in runs]
     name = statistics.mode(rate["class"] for rate in rates)
-    called = [rate["called"] for rate in rates if rate["class"] == name]
+    others = [
+        [
+            folder
+            for folder in details["external"]["folders"].values()
+            if folder["class"] != name and folder["images"]
+        ]
+        for details in runs
+    ]
+
+    def counted(count: Callable[[dict[str, Any]], int]) -> str:
+        shares = [
+            sum(map(count, folders)) / sum(folder["images"] for folder in folders)
+            for folders in others
+        ]
+        return over_images(shares, sum(folder["images"] for folder in others[0]))
+
+    def answered(folder: dict[str, Any]) -> int:
+        accepted = folder["called_if_accepted"]
+        return int(accepted[name]["images"]) if accepted else 0
+
     return {
-        f"external, wrongly called {name}": (
-            f"{min(called)}\N{EN DASH}{max(called)} of {rates[0]['images']:,}"
-        )
+        f"external, wrongly called {name}": counted(lambda one: one["called"][name]["images"]),
+        f"external, wrongly called {name} and not refused": counted(answered),
+        f"external, not {name}: refused": counted(lambda one: one["refused"]["images"]),
     }
 
 
@@ -168,19 +256,20 @@ def more(runs: Sequence[Run]) -> dict[str, str]:
         for name, words in CALIBRATION.items()
         for when in ("before", "after")
     }
+    lines["expected calibration error of a perfect model, by chance"] = spread(
+        [result["calibration"]["by_chance"]["mean"] for result in evaluations]
+    )
+    lines["temperature"] = spread([result["calibration"]["temperature"] for result in evaluations])
     for name, words in (("all_test", "test/"), ("leak_free", "test/ without leaks")):
         lines[f"balanced accuracy, {words}"] = spread(
             [result[name]["macro_sensitivity"] for result in evaluations]
         )
-    lines["every radiograph once: median seed, 95 % interval"] = interval(
+    lines["every radiograph once: median seed, 95 % interval"] = accuracy(
         median_run(runs)["compare"]["pooled"]
     )
     best = best_baseline(runs)
     lines["network minus best baseline: p (McNemar, Holm), by seed"] = ", ".join(
         f"{details['compare']['baselines'][best]['p_holm']:.2g}" for details in runs
-    )
-    lines["every radiograph once: log loss"] = over_seeds(
-        runs, lambda details: details["compare"]["pooled"]["loss"]
     )
     lines["cross-validated within train/"] = over_seeds(
         runs, lambda details: details["compare"]["cross_validated"]["accuracy"]
@@ -198,19 +287,78 @@ def more(runs: Sequence[Run]) -> dict[str, str]:
     lines[f"heat maps: share outside the central region ({evenly})"] = spread(
         [result["gradcam"]["outside_centre_share"] for result in evaluations]
     )
+    compared = [result["gradcam"]["against_untrained"] for result in evaluations]
+    if all(compared):
+        lines["heat maps: rank correlation with those of random weights"] = spread(
+            [each["rank_correlation"] for each in compared]
+        )
     epochs = [details["train"]["epochs"] for details in runs]
     kept = [details["train"]["kept_epoch"] for details in runs]
     lines["epochs run; epoch kept"] = f"{min(epochs)} to {max(epochs)}; {min(kept)} to {max(kept)}"
     return lines
 
 
-def print_table(what: str, columns: dict[str, dict[str, str]]) -> None:
-    """Prints one column per protocol and kind of labels as Markdown."""
-    print(f"| {what} | {' | '.join(columns)} |")
-    print("|---" * (len(columns) + 1) + "|")
-    names = dict.fromkeys(name for column in columns.values() for name in column)
-    for name in names:
-        print(f"| {name} | {' | '.join(column.get(name, '') for column in columns.values())} |")
+def occluded(runs: Sequence[Run]) -> dict[str, str]:
+    """The column of docs/results.md on covered parts: accuracy, and AUROC as mean over classes."""
+
+    def cell(results: Sequence[dict[str, Any]]) -> str:
+        areas = spread([result["macro_auroc"] for result in results])
+        return f"{spread([result['accuracy'] for result in results])}; {areas}"
+
+    details = [run["occlusion"] for run in runs]
+    lines = {"nothing": cell([each["untouched"] for each in details])}
+    for part, fillings in details[0]["covered"].items():
+        for filling in fillings:
+            words = f"{part.replace('_', ' ')}, {filling}"
+            lines[words] = cell([each["covered"][part][filling] for each in details])
+    verdicts = Counter(each["verdict"] for each in details)
+    return lines | {
+        "verdict (seeds)": "; ".join(f"{words} ({count})" for words, count in verdicts.items())
+    }
+
+
+def inputs_hash(folder: Path) -> str:
+    """SHA-256 of what the numbers of a run depend on: images, records, code and parameters.
+
+    Args:
+        folder: A project in which nothing has run.
+    """
+    code = [path for path in (folder / "stages").rglob("*.py") if path.parent.name not in NOT_RUN]
+    named = [folder / name for name in ("dvc.yaml", "params.yaml", "requirements.txt")]
+    data = [path for path in (folder / "data").rglob("*") if path.is_file()]
+    digest = hashlib.sha256()
+    for path in sorted([*code, *named, *data]):
+        digest.update(f"{path.relative_to(folder)} {files.sha256_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def run_once(folder: Path, recipe: str, labels: str, seed: int) -> Run:
+    """Runs the pipeline in the project's folder."""
+    set_params(
+        folder,
+        {
+            "train.recipe": recipe,
+            "audit.labels": labels,
+            "preprocess.seed": seed,
+            "train.seed": seed,
+            "crossvalidate.seeds": [seed],
+        },
+    )
+    run("dvc", "repro", *STAGES, folder=folder)
+    predictions = folder / "metrics/plots/predictions.json"
+    index = dataset.read_index(folder / dataset.PROCESSED).drop_duplicates("path")
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in [*(folder / "metrics/details").glob("*.json"), predictions]
+    } | {"index": index.to_dict("records")}
+
+
+def kept_or_run(kept: Path, folder: Path, recipe: str, labels: str, seed: int) -> Run:
+    """A run's record, from the file `kept`, which is written if it is not there."""
+    if not kept.exists():
+        files.write_json(kept, run_once(folder, recipe, labels, seed))
+    details: Run = json.loads(kept.read_text(encoding="utf-8"))
+    return details
 
 
 def main() -> None:
@@ -223,42 +371,39 @@ def main() -> None:
     parser.add_argument("--archive", type=Path, metavar="ZIP")
     parser.add_argument("--external", type=Path, metavar="ZIP")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    recipes = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))["recipes"]
+    parser.add_argument("--recipes", nargs="+", choices=recipes, default=list(RECIPES))
+    parser.add_argument("--labels", nargs="+", choices=LABELS, default=list(LABELS))
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
     chosen = parser.parse_args()
     archive = given_zip(chosen.archive, "data/archive")
     outside = given_zip(chosen.external, "data/external")
     shown = [file.name if file else "phantoms" for file in (archive, outside)]
     print(f"Images: {shown[0]}; external: {shown[1]}; seeds {chosen.seeds}; {FOLDS} folds\n")
+    wanted = list(itertools.product(chosen.labels, chosen.recipes, chosen.seeds))
     collected: dict[str, list[Run]] = {}
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        tqdm(total=4 * len(chosen.seeds), unit="run", disable=None) as bar,
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        keep = chosen.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        here = project(scratch, archive, {"crossvalidate.folds": FOLDS}, outside)
+        inputs = inputs_hash(here)
+        for labels, recipe, seed in tqdm(wanted, "results", unit="run", disable=None):
+            kept = keep / f"{recipe} {labels} {seed} {inputs}.json"
+            details = kept_or_run(kept, here, recipe, labels, seed)
+            collected.setdefault(f"`{recipe}`, {labels}", []).append(details)
+            pooled = details["compare"]["pooled"]["accuracy"]
+            print(f"{recipe} {labels} seed {seed}: {pooled:.4f}", file=sys.stderr)
+    for title, what, cells in (
+        ("", "accuracy", headline),
+        ("Beside these (docs/results.md):\n\n", "metric", more),
+        (
+            "With a part of every image covered, on test/ without leaks: accuracy; AUROC\n\n",
+            "covered",
+            occluded,
+        ),
     ):
-        here = project(Path(scratch), archive, {"crossvalidate.folds": FOLDS}, outside)
-        for labels in LABELS:
-            for protocol, settings in PROTOCOLS.items():
-                runs = collected.setdefault(f"{protocol}, {labels}", [])
-                for seed in chosen.seeds:
-                    seeds = {
-                        "preprocess.seed": seed,
-                        "train.seed": seed,
-                        "crossvalidate.seeds": [seed],
-                    }
-                    set_params(here, settings | seeds | {"audit.labels": labels})
-                    run("dvc", "repro", "compare", "external", folder=here)
-                    index = dataset.read_index(here / dataset.PROCESSED)
-                    runs.append(
-                        {
-                            path.stem: json.loads(path.read_text(encoding="utf-8"))
-                            for path in (here / "metrics/details").glob("*.json")
-                        }
-                        | {"index": index.drop_duplicates("path")}
-                    )
-                    bar.update()
-                    accuracy = runs[-1]["compare"]["pooled"]["accuracy"]
-                    print(f"{protocol} {labels} seed {seed}: {accuracy:.4f}", file=sys.stderr)
-    print_table("accuracy", {name: headline(runs) for name, runs in collected.items()})
-    print("\nBeside these (docs/results.md):\n")
-    print_table("metric", {name: more(runs) for name, runs in collected.items()})
+        columns = {name: cells(runs) for name, runs in collected.items()}
+        print(f"{title}{markdown(what, columns)}\n")
 
 
 if __name__ == "__main__":
