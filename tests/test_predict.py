@@ -457,7 +457,8 @@ class TestTrained:
         done = subprocess.run(
             [
                 *(sys.executable, "-X", "importtime", "-m", "stages.predict"),
-                *("--explain", str(tmp_path / "why"), str(picture(tmp_path / "a.png"))),
+                *("--force", "--explain", str(tmp_path / "why")),
+                str(picture(tmp_path / "a.png")),
             ],
             env=os.environ | {"PYTHONPATH": str(made_processed.REPOSITORY)},
             capture_output=True,
