@@ -370,7 +370,7 @@ def elsewhere(recipe: Recipe, seed: int) -> dict[str, Any]:
     return {
         "images": len(called),
         "called": int(called.sum()),
-        "refused": int((called & judge.unlike(outside)).sum()),
+        "refused": int((called & judge.refused(outside)).sum()),
     }
 
 

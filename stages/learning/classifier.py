@@ -63,10 +63,14 @@ class Classifier:
             for operation in interpreter._get_ops_details()  # no public way leads to the weights
             if operation["op_name"] == "FULLY_CONNECTED"
         )
-        self.head: Head = tuple(  # type: ignore[assignment]
-            (interpreter.get_tensor(kernel).T, interpreter.get_tensor(bias))
-            for kernel, bias in (first, second)
-        )
+
+        def weights(kernel: int, bias: int) -> tuple[np.ndarray, np.ndarray]:
+            inputs_outputs = interpreter.get_tensor(kernel).T
+            if bias < 0:  # a bias of zeros, as before training, is not in the file
+                return inputs_outputs, np.zeros(inputs_outputs.shape[1], np.float32)
+            return inputs_outputs, interpreter.get_tensor(bias)
+
+        self.head: Head = weights(*first), weights(*second)
 
     def judge(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:
         """Runs the network; an image gets the same bits alone and among others.

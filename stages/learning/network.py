@@ -32,6 +32,7 @@ MODEL = Path("models/classifier.keras")
 
 LAST_CONVOLUTION = "conv2d_2"
 _PREDICTION_BATCH = 32
+_LOSS = "cross_entropy"  # with the labels as they are, whether or not they are smoothed to train
 _DATE = "1980-01-01@00:00:00"
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _WELL = b"\0started"
@@ -212,8 +213,8 @@ def fit(
         network = untrained(len(train.classes), settings)
         network.compile(
             optimizer=_optimizer(settings, steps=-(-len(train) // settings.batch_size)),
-            loss="categorical_crossentropy",
-            metrics=["accuracy"],
+            loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
+            metrics=["accuracy", keras.metrics.CategoricalCrossentropy(name=_LOSS)],
         )
     callbacks = [_finite(network, settings)]
     watched = stopping = None
@@ -237,10 +238,15 @@ def fit(
         callbacks=callbacks,
         verbose=0,
     ).history
-    names = [name for name in ("accuracy", "loss", "val_accuracy", "val_loss") if name in log]
+    names = {
+        f"{prefix}{name}": log[f"{prefix}{key}"]
+        for prefix in ("", "val_")
+        for name, key in (("accuracy", "accuracy"), ("loss", _LOSS))
+        if f"{prefix}{key}" in log
+    }
     history = [
         {"epoch": epoch, **dict(zip(names, values, strict=True))}
-        for epoch, values in enumerate(zip(*(log[name] for name in names), strict=True), 1)
+        for epoch, values in enumerate(zip(*names.values(), strict=True), 1)
     ]
     kept = stopping.best_epoch + 1 if stopping and settings.weights == "best" else len(history)
     return _bare(network), history, kept

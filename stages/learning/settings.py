@@ -38,6 +38,7 @@ class Recipe(Checked):
     learning_rate: Number = Field(gt=0, le=1)
     schedule: Literal["constant", "cosine"]
     warmup_epochs: int = Field(0, ge=0, le=100_000)
+    label_smoothing: Number = Field(0.0, ge=0, lt=1)
     batch_size: int = Field(ge=1, le=100_000)
     epochs: int = Field(ge=1, le=100_000)
     monitor: Literal["val_accuracy", "val_loss"] | None = None

@@ -401,8 +401,8 @@ def test_what_yaml_readers_read_differently(tmp_path: Path, written: str, expect
             "mode",
             "max",
             "recipes.tuned.mode: there is no such key, expected one of validation, optimizer, "
-            "learning_rate, schedule, warmup_epochs, batch_size, epochs, monitor, patience, "
-            "min_delta, weights",
+            "learning_rate, schedule, warmup_epochs, label_smoothing, batch_size, epochs, monitor, "
+            "patience, min_delta, weights",
         ),
         (
             "recipes.tuned",

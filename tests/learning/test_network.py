@@ -93,6 +93,7 @@ def test_the_recipe_original_is_the_originals() -> None:
         "learning_rate": 1e-4,
         "schedule": "constant",
         "warmup_epochs": 0,
+        "label_smoothing": 0.0,
         "batch_size": 32,
         "epochs": 50,
         "monitor": "val_accuracy",
