@@ -125,9 +125,12 @@ def rank_correlation(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
     """
     from scipy.stats import spearmanr
 
+    # smoothing lets every map fade towards the border, which would make any two alike
+    fading = enlarged(np.ones_like(maps[:1]))
     # smoothed as they are, neighbours tell nothing new
     one, other = (
-        enlarged(some)[:, ::_STEP, ::_STEP].reshape(len(some), -1) for some in (maps, others)
+        (enlarged(some) / fading)[:, ::_STEP, ::_STEP].reshape(len(some), -1)
+        for some in (maps, others)
     )
     return np.array(
         [
