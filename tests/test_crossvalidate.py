@@ -360,7 +360,8 @@ def test_mixed_precision_is_as_accurate_in_cross_validation() -> None:
     accuracy = {}
     for precision in ("float32", "mixed_bfloat16"):
         training = made_processed.training(
-            precision=precision, learning_rate=0.001, batch_size=6, epochs=5
+            **{"recipe": "tuned", "epochs": 8, "warmup_epochs": 1, "batch_size": 6},
+            **{"learning_rate": 0.001, "precision": precision},
         )
         records = [
             record

@@ -94,7 +94,9 @@ def test_nowhere_is_a_time() -> None:
 @pytest.mark.usefixtures("trained")
 def test_what_goes_with_the_model() -> None:
     shipped = classifier.load()
-    assert list(read(classifier.METADATA)) == ["provenance", "classes", "threads", "sha256"]
+    assert list(read(classifier.METADATA)) == [
+        *("provenance", "classes", "threads", "sha256", "untrained_sha256")
+    ]
     assert shipped.classes == list(made_processed.CLASSES)
     assert shipped.threads == 2
     assert shipped.provenance == read(train.DETAILS)["provenance"]

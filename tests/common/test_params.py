@@ -704,6 +704,7 @@ RANGES = {
     "download.max_gigabytes": ([1e-9, 10_000.0], [0.0, 10_000.5]),
     "preprocess.validation_share": ([0.05, 0.5], [0.0499, 0.51]),
     "recipes.original.learning_rate": ([1e-9, 1.0], [0.0, 1.01]),
+    "recipes.tuned.label_smoothing": ([0.0, 0.999], [-1e-9, 1.0]),
     "recipes.original.min_delta": ([0.0, 1.0], [-1e-9, 1.01]),
     "machine.memory_gigabytes": ([0.0, 10_000.0], [-1e-9, 10_000.5]),
 }

@@ -230,7 +230,7 @@ def test_it_learns_as_the_original_did_and_partial_batches_count(
     [(model, arguments)] = compiled
     assert type(model.optimizer).__name__ == "Adam"
     assert float(model.optimizer.learning_rate) == pytest.approx(1e-4)
-    assert arguments["loss"] == "categorical_crossentropy"
+    assert type(arguments["loss"]).__name__ == "CategoricalCrossentropy"
     assert model.optimizer.iterations == 3 * 2  # 36 images: a batch of 32 and one of 4
     assert [list(record) for record in history] == [
         ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
@@ -242,6 +242,26 @@ def test_it_learns_as_the_original_did_and_partial_batches_count(
             assert correct == pytest.approx(round(correct), abs=1e-4)
     assert any(record["val_accuracy"] * 32 % 1 > 0.01 for record in history)
     assert 1 <= kept <= 3
+
+
+@pytest.mark.tensorflow
+@started
+def test_smoothed_labels_keep_the_network_from_being_sure_and_are_not_in_the_loss() -> None:
+    images = some(4)
+    losses = {}
+    for smoothing in (0.0, 0.3):
+        settings = made_processed.training(
+            recipe="tuned",
+            **{"epochs": 12, "warmup_epochs": 1, "batch_size": 6, "learning_rate": 0.001},
+            label_smoothing=smoothing,
+        )
+        trained, history, _ = network.fit(images, None, settings, "train")
+        of_class = (network.probabilities(trained, images.pixels) * images.one_hot).sum(axis=1)
+        losses[smoothing] = -np.log(of_class).mean()
+        # of the last epoch, while it was still learning a little
+        assert history[-1]["loss"] == pytest.approx(losses[smoothing], abs=0.05)
+    assert losses[0.0] < 0.05
+    assert losses[0.3] == pytest.approx(-np.log(1 - 0.3 + 0.3 / 3), abs=0.05)
 
 
 @pytest.mark.tensorflow

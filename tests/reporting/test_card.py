@@ -193,6 +193,7 @@ def test_no_number_is_typed_by_hand() -> None:
         f"{100 * results['compare']['baselines'][results['compare']['best']]['accuracy']:.1f}",
         str(len(results["compare"]["baselines"])),
         "90.0",  # the coverage in per cent
+        f"{1 / results['occlusion']['classes']:.3f}",  # what chance reaches
     }
     # 95 %, sides and frames in pixels, F1, J, Brier 0 to 2, the level of the test
     by_hand = {"95", "8", "16", "32", "5", "10", "20", "40", "200", "1", "0", "2", "0.05"}
@@ -257,7 +258,7 @@ def test_tables_are_well_formed_whatever_the_values_and_names(
     text = card.write(results, PARAMS)
     raw, rendered = raw_tables(text), rendered_tables(text)
     by_records = (5 if len(classes) > 2 else 4) if records else 0
-    assert len(raw) == len(rendered) == 14 + by_records + (3 if external else 0)
+    assert len(raw) == len(rendered) == 15 + by_records + (3 if external else 0)
     for lines, rows in zip(raw, rendered, strict=True):
         assert len(lines) == len(rows) + 1  # the line of dashes
         assert {len(cells(line)) for line in lines} == {len(rows[0])}
@@ -656,4 +657,4 @@ def test_tables_of_flaws_are_left_out_where_there_are_none() -> None:
     results["audit"] |= {"copy_groups": [], "unreadable_files": []}
     for record in results["predictions"]:
         record["leaked"] = False
-    assert len(raw_tables(card.write(results, PARAMS))) == 11
+    assert len(raw_tables(card.write(results, PARAMS))) == 12

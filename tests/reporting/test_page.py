@@ -345,7 +345,8 @@ def many(errors: int, groups: int, sources: int, classes: int) -> dict[str, Any]
     )
     page.ERRORS.mkdir(parents=True)
     coarse = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
-    for path in (page.ERRORS / "01.png", page.ERRORS / "01-map.png", PROCESSED / "1.png"):
+    shown = page.ERRORS / "01.png", page.ERRORS / "01-map.png"
+    for path in (*shown, page.OCCLUSION, PROCESSED / "1.png"):
         Image.fromarray(coarse).resize((200, 200), Image.Resampling.BICUBIC).save(path)
     return results
 
