@@ -44,9 +44,17 @@ def _network(images: Images, train: np.ndarray, judged: np.ndarray, seed: int) -
     return np.asarray(probabilities.argmax(axis=1))
 
 
-def _machine(
+def machine(
     values: np.ndarray, images: Images, train: np.ndarray, judged: np.ndarray
 ) -> np.ndarray:
+    """The class (int64, (m,)) that a support vector machine takes each judged image for.
+
+    Args:
+        values: float64, (n, values): what it sees of all images.
+        images: All of them.
+        train: int64, positions of those to train on.
+        judged: int64, (m,), positions of those to judge.
+    """
     table = images.table.iloc[train]
     folds = [
         (train[outside], train[inside])
@@ -80,7 +88,7 @@ def judge(
     }
     return {
         NETWORK: _network(images, train, judged, seed),
-        **{name: _machine(values, images, train, judged) for name, values in seen.items()},
+        **{name: machine(values, images, train, judged) for name, values in seen.items()},
     }
 
 

@@ -20,7 +20,6 @@ import io
 import json
 import multiprocessing
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -33,11 +32,13 @@ import numpy as np
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
+from benchmarks import judges
 from benchmarks.novelty import external_set
 from benchmarks.scratch import given_zip, project, run
+from benchmarks.tables import spread
 from stages.common import files, parallel, params
 from stages.intake import decode
-from stages.judging import comparison
+from stages.judging import baselines, comparison
 from stages.learning import dataset, network, novelty, splits
 from stages.sources import phantom
 
@@ -412,9 +413,18 @@ def by_fold(found: dict[str, Any], seed: int) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean and range."""
-    return f"{statistics.mean(values):.3f} ({min(values):.3f}\N{EN DASH}{max(values):.3f})"
+def thumbnails(seed: int) -> float:
+    """The accuracy of a support vector machine on 16 x 16 pixels in the same folds of a deal."""
+    images = images_of_train()
+    table = images.table
+    values = baselines.low_resolution(baselines.grey_values(images.pixels[:]), judges.THUMBNAIL)
+    correct = np.empty(len(images), bool)
+    for outside, inside in splits.folds(
+        table["class"].tolist(), table["group"].tolist(), FOLDS, seed
+    ):
+        judged = judges.machine(values, images, outside, inside)
+        correct[inside] = judged == images.labels[inside]
+    return float(correct[~table.duplicated("radiograph")].mean())
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray, images: int) -> str:
@@ -426,6 +436,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray, images: int) -> str:
 def print_table(names: Sequence[str], deals: Sequence[int], done: dict[Any, Any]) -> None:
     """Prints a row for each recipe."""
     images = len(images_of_train().table.drop_duplicates("radiograph"))
+    crude = spread([thumbnails(seed) for seed in deals])
     scored = {
         name: np.array([by_fold(done["deal", name, seed], seed) for seed in deals])
         for name in names
@@ -434,7 +445,8 @@ def print_table(names: Sequence[str], deals: Sequence[int], done: dict[Any, Any]
     titles = ["recipe", "accuracy", "log loss", "accuracy minus original's", "log loss minus it"]
     titles += ["others called Covid", "of these refused"] if outside else []
     titles += ["processor time"]
-    print(f"{images} radiographs of train/, {FOLDS} folds, deals {list(deals)}\n")
+    print(f"{images} radiographs of train/, {FOLDS} folds, deals {list(deals)}.")
+    print(f"16 x 16 pixels with a support vector machine: {crude}.\n")
     print(f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|")
     for name, values in scored.items():
         accuracy, loss = values[:, 0], values[:, 1]  # (deals, FOLDS) each

@@ -173,8 +173,7 @@ def create(answers: Mapping[str, Answer], page: str, limits: Limits) -> ASGIApp:
 
 def page(trained: Classifier, limits: Limits) -> str:
     """The HTML, which says what the network is and what may be sent."""
-    facts = dict(trained.provenance)
-    data = facts.pop("data")
+    data = trained.provenance["data"]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -185,7 +184,7 @@ def page(trained: Classifier, limits: Limits) -> str:
     return environment.get_template("page.html").render(
         classes=trained.classes,
         data=data,
-        facts=facts,
+        recipe=trained.provenance["recipe"],
         synthetic=data.startswith("SYNTHETIC"),
         formats=decode.FORMATS,
         limits=limits,

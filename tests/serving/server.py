@@ -43,7 +43,7 @@ class Network:
     def __init__(self, data: str = "SYNTHETIC PHANTOM (seed 1)") -> None:
         dice = np.random.default_rng(0)
         self.classes = list(made.CLASSES)
-        self.provenance = {"data": data, "protocol": "holdout"}
+        self.provenance = {"data": data, "protocol": "none", "recipe": "tuned"}
         self._kernel = dice.normal(0, 1, (3, CHANNELS)).astype(np.float32)
         inputs = (ROWS // 2) ** 2 * CHANNELS
         self.head = (

@@ -136,7 +136,7 @@ def test_the_page_says_what_the_network_is(port: int) -> None:
     for words in (
         "Trained on <b>SYNTHETIC PHANTOMS</b>: its answers on real radiographs mean nothing.",
         "Not a medical device.",
-        "Trained on SYNTHETIC PHANTOM (seed 1), protocol holdout.",
+        "Trained on SYNTHETIC PHANTOM (seed 1), recipe tuned.",
         "Covid, Normal or Viral Pneumonia",
         "DICOM, up to 2 MB and 40 megapixels",
     ):
