@@ -18,6 +18,7 @@ import argparse
 import functools
 import io
 import json
+import logging
 import multiprocessing
 import os
 import tempfile
@@ -395,6 +396,7 @@ def elsewhere(recipe: Recipe, seed: int) -> dict[str, Any]:
 def work(task: tuple[str, str, int]) -> dict[str, Any]:
     """Does one part of the work in a process of its own, in the scratch project."""
     kind, name, seed = task
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # on tracing anew, which is meant here
     return {"deal": deal, "elsewhere": elsewhere, "cost": cost}[kind](RECIPES[name], seed)
 
 
