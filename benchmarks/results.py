@@ -102,13 +102,13 @@ def headline(runs: Sequence[Run]) -> dict[str, str]:
         )
     for source, result in median["compare"]["by_source"].items():
         if len(result["classes"]) > 1:
-            lines |= within(runs, source)
+            lines |= within(runs, source)[0]
     lines["log loss, every radiograph once"] = over_seeds(
         runs, lambda details: details["compare"]["pooled"]["loss"]
     )
-    lines |= sets_and_refusal(runs)
+    lines |= sets_and_refusal(runs)[0]
     if median["external"]["false_positive_rate"]:
-        lines |= external(runs)
+        lines |= external(runs)[0]
     return lines
 
 
@@ -146,8 +146,8 @@ def resampled_t(runs: Sequence[Run], baseline: str) -> dict[str, float]:
     )
 
 
-def within(runs: Sequence[Run], source: str) -> dict[str, str]:
-    """Within one source: the network, the baseline that does best there, and the two paired."""
+def within(runs: Sequence[Run], source: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Within one source: the network and the baseline that does best there; and the two paired."""
     results = [details["compare"]["by_source"][source] for details in runs]
     best = max(
         results[0]["baselines"],
@@ -166,6 +166,7 @@ def within(runs: Sequence[Run], source: str) -> dict[str, str]:
         f"best baseline within {source}, {BASELINES[best]}": spread(
             [result["baselines"][best]["accuracy"] for result in results]
         ),
+    }, {
         f"difference within {source}, of the median seed": (
             f"{middle['difference']:+.3f} {limits}"
         ),
@@ -193,29 +194,28 @@ def over_images(shares: Sequence[float], images: int) -> str:
     return f"{spread(shares)} {interval(low, high)} of {images:,}"
 
 
-def sets_and_refusal(runs: Sequence[Run]) -> dict[str, str]:
-    """What the sets of classes hold, and what is refused, of test/ without leaks."""
+def sets_and_refusal(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, str]]:
+    """What the sets of classes hold, and what is refused, of test/ without leaks; their size."""
     evaluations = [details["evaluate"] for details in runs]
     wanted = evaluations[0]["sets"]["coverage"]
     covered = [result["sets"]["covered"] for result in evaluations]
     refused = [result["refused"] for result in evaluations]
-    return {
+    headlines = {
         f"{100 * wanted:.0f} % sets: true class in it, test/ without leaks": over_images(
             [share["share"] for share in covered], covered[0]["images"]
         ),
-        f"{100 * wanted:.0f} % sets: classes in one": spread(
-            [result["sets"]["mean_size"] for result in evaluations]
-        ),
-        "test/ without leaks: refused": over_images(
+        "refused, test/ without leaks": over_images(
             [share["share"] for share in refused], refused[0]["images"]
         ),
     }
+    sizes = [result["sets"]["mean_size"] for result in evaluations]
+    return headlines, {f"{100 * wanted:.0f} % sets: classes in one": spread(sizes)}
 
 
-def external(runs: Sequence[Run]) -> dict[str, str]:
+def external(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, str]]:
     """How many external images that are not of a class are called it, for the worst class.
 
-    Also without those that are refused, and how many these are.
+    And how many are refused; and how many are called so and not refused.
     """
     rates = [details["external"]["false_positive_rate"] for details in runs]
     name = statistics.mode(rate["class"] for rate in rates)
@@ -241,9 +241,8 @@ def external(runs: Sequence[Run]) -> dict[str, str]:
 
     return {
         f"external, wrongly called {name}": counted(lambda one: one["called"][name]["images"]),
-        f"external, wrongly called {name} and not refused": counted(answered),
-        f"external, not {name}: refused": counted(lambda one: one["refused"]["images"]),
-    }
+        "external, refused": counted(lambda one: one["refused"]["images"]),
+    }, {f"external, wrongly called {name} and not refused": counted(answered)}
 
 
 def more(runs: Sequence[Run]) -> dict[str, str]:
@@ -267,6 +266,12 @@ def more(runs: Sequence[Run]) -> dict[str, str]:
     lines["every radiograph once: median seed, 95 % interval"] = accuracy(
         median_run(runs)["compare"]["pooled"]
     )
+    for source, result in median_run(runs)["compare"]["by_source"].items():
+        if len(result["classes"]) > 1:
+            lines |= within(runs, source)[1]
+    lines |= sets_and_refusal(runs)[1]
+    if runs[0]["external"]["false_positive_rate"]:
+        lines |= external(runs)[1]
     best = best_baseline(runs)
     lines["network minus best baseline: p (McNemar, Holm), by seed"] = ", ".join(
         f"{details['compare']['baselines'][best]['p_holm']:.2g}" for details in runs
