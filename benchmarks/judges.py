@@ -3,6 +3,7 @@
 Nothing of it is kept; the recipe is that of params.yaml in the current folder.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -38,6 +39,7 @@ def _network(images: Images, train: np.ndarray, judged: np.ndarray, seed: int) -
             table["class"].tolist(), table["group"].tolist(), share, seed
         )
         learnt, validation = learnt.take(kept), learnt.take(held_out)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # on tracing anew, which is meant here
     network.start(settings.threads, settings.device)
     trained, *_ = network.fit(learnt, validation, settings, "network")
     probabilities = network.probabilities(trained, images.pixels.take(judged, axis=0))

@@ -81,7 +81,7 @@ def main() -> None:
     archive = given_zip(chosen.archive, "data/archive")
     outside = given_zip(chosen.external, "data/external")
     with tempfile.TemporaryDirectory() as scratch:
-        here = project(Path(scratch), archive, {"train.recipe": "holdout"}, outside)
+        here = project(Path(scratch), archive, {}, outside)
         run("dvc", "repro", "preprocess", folder=here)
         with contextlib.chdir(here):
             measure()
