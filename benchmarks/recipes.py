@@ -1,6 +1,6 @@
 """Tries ways of training the network, by cross-validation within train/ alone.
 
-usage: python -m benchmarks.recipes [--archive ZIP] [--external ZIP] [--deals 0 1 2] [NAME ...]
+usage: python -m benchmarks.recipes [NAME ...] [--archive ZIP] [--external ZIP] [--deals 0 1 2]
 
 The images are those of the zip given, or of the one zip in data/archive/, or else phantoms. No
 image of test/ is looked at: who chooses by these numbers can still believe those of test/. Every
@@ -9,8 +9,8 @@ in every deal. With an external zip (or one in data/external/) a network trained
 also says how many of its radiographs it calls Covid; copies of training images are left out.
 
 Trains in the processor's short format (mixed_bfloat16), one thread a process: three quarters of the
-time, and ranks recipes alike. A recipe takes three to ten minutes on two cores, all of them four
-hours; --keep FOLDER keeps what is finished, so that a command that was interrupted goes on.
+time, and ranks recipes alike. A recipe takes three to ten minutes on two cores, all of them two
+hours or three; --keep FOLDER keeps what is finished, so that an interrupted command goes on.
 Prints a table in Markdown.
 """
 
