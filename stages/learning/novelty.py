@@ -15,6 +15,7 @@ patients, or with other frames around them, are refused more often than 1 % of t
 `benchmarks/novelty.py` measures all that.
 """
 
+import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,8 +107,12 @@ class Novelty:
 
     def save(self) -> None:
         """Writes models/novelty.npz, the same bytes for the same radiographs."""
-        with files.atomic_write(NOVELTY) as partial, partial.open("wb") as file:
-            np.savez(file, **vars(self))
+        with files.atomic_write(NOVELTY) as partial, zipfile.ZipFile(partial, "w") as archive:
+            for name, value in vars(self).items():
+                content = io.BytesIO()
+                np.save(content, value)
+                # as np.savez does, whose bytes depend on the version of Python
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())
 
     def score(self, pixels: Pixels) -> np.ndarray:
         """How unlike the training radiographs pictures are, float64, (n,): 1 is the limit.
