@@ -29,16 +29,19 @@ def strangers(groups: np.ndarray, judged: np.ndarray) -> np.ndarray:
     return np.flatnonzero(~np.isin(groups, groups[judged]))
 
 
+def held_out(images: Images, share: float, seed: int) -> tuple[Images, Images]:
+    """The images to train on, and a share of them by which training is stopped instead."""
+    table = images.table
+    kept, others = splits.hold_out(table["class"].tolist(), table["group"].tolist(), share, seed)
+    return images.take(kept), images.take(others)
+
+
 def _network(images: Images, train: np.ndarray, judged: np.ndarray, seed: int) -> np.ndarray:
     settings = params.load_all().train.model_copy(update={"seed": seed})
     learnt, validation = images.take(train), None
     if settings.validation != "none":
-        # a share of the training images stops it, as in `crossvalidate`
-        table, share = learnt.table, params.load(Preprocess).validation_share
-        kept, held_out = splits.hold_out(
-            table["class"].tolist(), table["group"].tolist(), share, seed
-        )
-        learnt, validation = learnt.take(kept), learnt.take(held_out)
+        # as in `crossvalidate`
+        learnt, validation = held_out(learnt, params.load(Preprocess).validation_share, seed)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # on tracing anew, which is meant here
     network.start(settings.threads, settings.device)
     trained, *_ = network.fit(learnt, validation, settings, "network")

@@ -348,10 +348,7 @@ def deal(recipe: Recipe, seed: int) -> dict[str, Any]:
     for outside, inside in splits.folds(labels, groups, FOLDS, seed):
         learnt, validation = images.take(outside), None
         if recipe.stops:
-            kept, held_out = splits.hold_out(
-                learnt.table["class"].tolist(), learnt.table["group"].tolist(), 1 / FOLDS, seed
-            )
-            learnt, validation = learnt.take(kept), learnt.take(held_out)
+            learnt, validation = judges.held_out(learnt, 1 / FOLDS, seed)
         networks = team(learnt, recipe, seed, validation)
         result[inside] = probabilities(networks, pixels[inside], recipe)
     return {"probabilities": result.tolist()}

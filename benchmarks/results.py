@@ -102,13 +102,13 @@ def headline(runs: Sequence[Run]) -> dict[str, str]:
         )
     for source, result in median["compare"]["by_source"].items():
         if len(result["classes"]) > 1:
-            lines |= within(runs, source)[0]
+            lines |= within(runs, source)
     lines["log loss, every radiograph once"] = over_seeds(
         runs, lambda details: details["compare"]["pooled"]["loss"]
     )
-    lines |= sets_and_refusal(runs)[0]
+    lines |= sets_and_refusal(runs)
     if median["external"]["false_positive_rate"]:
-        lines |= external(runs)[0]
+        lines |= external(runs)
     return lines
 
 
@@ -146,27 +146,38 @@ def resampled_t(runs: Sequence[Run], baseline: str) -> dict[str, float]:
     )
 
 
-def within(runs: Sequence[Run], source: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Within one source: the network and the baseline that does best there; and the two paired."""
-    results = [details["compare"]["by_source"][source] for details in runs]
-    best = max(
-        results[0]["baselines"],
-        key=lambda name: statistics.mean(
-            result["baselines"][name]["accuracy"] for result in results
-        ),
+def best_within(runs: Sequence[Run], source: str) -> str:
+    """The baseline that does best within one source, as a mean over the runs."""
+    results = [details["compare"]["by_source"][source]["baselines"] for details in runs]
+    names: list[str] = list(results[0])
+    return max(
+        names,
+        key=lambda name: statistics.mean(result[name]["accuracy"] for result in results),
     )
-    pairs = [paired_within(details, source, best) for details in runs]
-    above = sum(pair["difference_low"] > 0 for pair in pairs)
-    below = sum(pair["difference_high"] < 0 for pair in pairs)
-    middle = sorted(pairs, key=lambda pair: pair["difference"])[len(pairs) // 2]
-    limits = interval(middle["difference_low"], middle["difference_high"], "+")
+
+
+def within(runs: Sequence[Run], source: str) -> dict[str, str]:
+    """Within one source: the network, and the baseline that does best there."""
+    results = [details["compare"]["by_source"][source] for details in runs]
+    best = best_within(runs, source)
     return {
         f"within {source}": spread([result["network"]["accuracy"] for result in results])
         + f" of {results[0]['network']['images']}",
         f"best baseline within {source}, {BASELINES[best]}": spread(
             [result["baselines"][best]["accuracy"] for result in results]
         ),
-    }, {
+    }
+
+
+def difference_within(runs: Sequence[Run], source: str) -> dict[str, str]:
+    """Within one source: the network and the baseline that does best there, paired."""
+    best = best_within(runs, source)
+    pairs = [paired_within(details, source, best) for details in runs]
+    above = sum(pair["difference_low"] > 0 for pair in pairs)
+    below = sum(pair["difference_high"] < 0 for pair in pairs)
+    middle = sorted(pairs, key=lambda pair: pair["difference"])[len(pairs) // 2]
+    limits = interval(middle["difference_low"], middle["difference_high"], "+")
+    return {
         f"difference within {source}, of the median seed": (
             f"{middle['difference']:+.3f} {limits}"
         ),
@@ -194,13 +205,13 @@ def over_images(shares: Sequence[float], images: int) -> str:
     return f"{spread(shares)} {interval(low, high)} of {images:,}"
 
 
-def sets_and_refusal(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, str]]:
-    """What the sets of classes hold, and what is refused, of test/ without leaks; their size."""
+def sets_and_refusal(runs: Sequence[Run]) -> dict[str, str]:
+    """What the sets of classes hold, and what is refused, of test/ without leaks."""
     evaluations = [details["evaluate"] for details in runs]
     wanted = evaluations[0]["sets"]["coverage"]
     covered = [result["sets"]["covered"] for result in evaluations]
     refused = [result["refused"] for result in evaluations]
-    headlines = {
+    return {
         f"{100 * wanted:.0f} % sets: true class in it, test/ without leaks": over_images(
             [share["share"] for share in covered], covered[0]["images"]
         ),
@@ -208,17 +219,17 @@ def sets_and_refusal(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, str
             [share["share"] for share in refused], refused[0]["images"]
         ),
     }
-    sizes = [result["sets"]["mean_size"] for result in evaluations]
-    return headlines, {f"{100 * wanted:.0f} % sets: classes in one": spread(sizes)}
 
 
-def external(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, str]]:
-    """How many external images that are not of a class are called it, for the worst class.
-
-    And how many are refused; and how many are called so and not refused.
-    """
+def worst_class(runs: Sequence[Run]) -> str:
+    """The class that external images which are not of it are called most often."""
     rates = [details["external"]["false_positive_rate"] for details in runs]
-    name = statistics.mode(rate["class"] for rate in rates)
+    return str(statistics.mode(rate["class"] for rate in rates))
+
+
+def of_others(runs: Sequence[Run], count: Callable[[dict[str, Any]], int]) -> str:
+    """The share that `count` gives of the external images that are not of the worst class."""
+    name = worst_class(runs)
     others = [
         [
             folder
@@ -227,22 +238,33 @@ def external(runs: Sequence[Run]) -> tuple[dict[str, str], dict[str, str]]:
         ]
         for details in runs
     ]
+    numbers = [sum(folder["images"] for folder in folders) for folders in others]
+    shares = [
+        sum(map(count, folders)) / number for folders, number in zip(others, numbers, strict=True)
+    ]
+    return over_images(shares, numbers[0])
 
-    def counted(count: Callable[[dict[str, Any]], int]) -> str:
-        shares = [
-            sum(map(count, folders)) / sum(folder["images"] for folder in folders)
-            for folders in others
-        ]
-        return over_images(shares, sum(folder["images"] for folder in others[0]))
+
+def external(runs: Sequence[Run]) -> dict[str, str]:
+    """How many external images are wrongly called the worst class, and how many are refused."""
+    name = worst_class(runs)
+    return {
+        f"external, wrongly called {name}": of_others(
+            runs, lambda folder: int(folder["called"][name]["images"])
+        ),
+        "external, refused": of_others(runs, lambda folder: int(folder["refused"]["images"])),
+    }
+
+
+def external_answered(runs: Sequence[Run]) -> dict[str, str]:
+    """How many external images are wrongly called the worst class and not refused."""
+    name = worst_class(runs)
 
     def answered(folder: dict[str, Any]) -> int:
         accepted = folder["called_if_accepted"]
         return int(accepted[name]["images"]) if accepted else 0
 
-    return {
-        f"external, wrongly called {name}": counted(lambda one: one["called"][name]["images"]),
-        "external, refused": counted(lambda one: one["refused"]["images"]),
-    }, {f"external, wrongly called {name} and not refused": counted(answered)}
+    return {f"external, wrongly called {name} and not refused": of_others(runs, answered)}
 
 
 def more(runs: Sequence[Run]) -> dict[str, str]:
@@ -268,10 +290,13 @@ def more(runs: Sequence[Run]) -> dict[str, str]:
     )
     for source, result in median_run(runs)["compare"]["by_source"].items():
         if len(result["classes"]) > 1:
-            lines |= within(runs, source)[1]
-    lines |= sets_and_refusal(runs)[1]
+            lines |= difference_within(runs, source)
+    coverage = evaluations[0]["sets"]["coverage"]
+    lines[f"{100 * coverage:.0f} % sets: classes in one"] = spread(
+        [result["sets"]["mean_size"] for result in evaluations]
+    )
     if runs[0]["external"]["false_positive_rate"]:
-        lines |= external(runs)[1]
+        lines |= external_answered(runs)
     best = best_baseline(runs)
     lines["network minus best baseline: p (McNemar, Holm), by seed"] = ", ".join(
         f"{details['compare']['baselines'][best]['p_holm']:.2g}" for details in runs

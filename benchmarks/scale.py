@@ -43,16 +43,8 @@ COMMANDS = {
     **{
         name: ("-m", f"stages.{name}")
         for name in (
-            *(
-                "download",
-                "audit",
-                "preprocess",
-                "train",
-                "crossvalidate",
-                "calibrate",
-                "baselines",
-            ),
-            *("evaluate", "external", "compare", "report"),
+            *("download", "audit", "preprocess", "train", "crossvalidate", "calibrate"),
+            *("baselines", "evaluate", "external", "occlusion", "compare", "report"),
         )
     },
     "dvc commit": ("-m", "dvc", "commit", "--force", "--quiet"),

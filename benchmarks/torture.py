@@ -54,6 +54,7 @@ STAGES = {
     "baselines": 2.0,
     "evaluate": 6.0,
     "external": 4.0,
+    "occlusion": 2.0,
     "compare": 2.0,
     "report": 2.0,
 }

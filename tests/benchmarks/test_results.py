@@ -176,7 +176,7 @@ def test_a_recipe_has_every_row_that_is_told_of_it() -> None:
 def test_within_a_source_network_and_baseline_are_paired(
     network: float, baseline: float, told: str
 ) -> None:
-    _, cells = results.within([a_run(network, baseline)], "kermany")
+    cells = results.difference_within([a_run(network, baseline)], "kermany")
     assert cells["seeds whose whole interval within kermany is above 0, below 0"] == told
     assert results.paired_within(a_run(network, baseline), "kermany", "low_resolution_16")[
         "difference"
@@ -184,7 +184,8 @@ def test_within_a_source_network_and_baseline_are_paired(
 
 
 def test_external_images_of_the_class_itself_do_not_count() -> None:
-    cells, more = results.external([a_run(covid=60), a_run(covid=30)])
+    runs = [a_run(covid=60), a_run(covid=30)]
+    cells, more = results.external(runs), results.external_answered(runs)
     assert cells["external, wrongly called Covid"].startswith("0.600 (0.400\N{EN DASH}0.800) [")
     assert all(cell.endswith("] of 150") for cell in (*cells.values(), *more.values()))
     still = more["external, wrongly called Covid and not refused"]

@@ -2,10 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from benchmarks import scale
 from benchmarks.scale import Cost
+from benchmarks.scratch import PROJECT
 from stages.common import files
 from stages.intake import copies
 
@@ -18,6 +20,11 @@ def grown(power: float, memory: float, table: int = 0) -> list[Cost]:
         Cost(size**power / 100, round(1e8 * (memory if size == SIZES[-1] else 1)) + table, table)
         for size in SIZES
     ]
+
+
+def test_every_stage_is_measured() -> None:
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text("utf-8"))["stages"]
+    assert set(stages) <= set(scale.COMMANDS)
 
 
 def test_the_exponent_is_that_of_the_last_step() -> None:

@@ -1,6 +1,9 @@
 """Killed anywhere, the pipeline leaves no wrong result behind (the long version: make torture)."""
 
+import yaml
+
 from benchmarks import torture
+from benchmarks.scratch import PROJECT
 
 KILLS = 64
 
@@ -17,3 +20,8 @@ def test_the_plan_covers_every_stage_signal_and_target() -> None:
     assert {(kill.target, kill.signal) for kill in kills} == {
         (target, number) for target in torture.TARGETS for number in torture.SIGNALS
     }
+
+
+def test_every_stage_is_killed() -> None:
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text("utf-8"))["stages"]
+    assert set(torture.STAGES) == set(stages)
