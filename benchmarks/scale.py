@@ -1,6 +1,6 @@
 """How time and memory of every stage grow with the number of images.
 
-usage: python -m benchmarks.scale [--images N ...] [--chart PNG]
+usage: python -m benchmarks.scale [--images N ...] [--chart PNG] [--kill]
 
 By default 300, 3,000 and 30,000 images of 320 x 300 pixels, which takes about two hours on two idle
 cores; 300 are the fewest. They are made, each another mixture of a phantom and of smooth random
@@ -9,12 +9,17 @@ after the other, with two epochs a training, and at last DVC with nothing to do.
 Markdown. From the last size but one to the last no stage's time may grow faster than n^1.1, and no
 stage's memory, less what the table of the images takes, to more than 1.5 times; else the exit
 status is 1.
+
+With --kill every stage is then run by DVC once more at the largest size, and killed with SIGKILL at
+a seeded random moment; where `dvc repro` then ends with other bytes, the exit status is 1, too.
 """
 
 import argparse
 import csv
 import io
 import math
+import random
+import signal
 import sys
 import tempfile
 import tracemalloc
@@ -26,8 +31,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.scratch import measured, project
-from stages.common import parallel
+from benchmarks.scratch import measured, project, run
+from benchmarks.torture import Kill, strike
+from stages.common import files, parallel
 from stages.judging import drawing
 from stages.sources import phantom
 
@@ -52,6 +58,7 @@ COMMANDS = {
 }
 FASTEST_GROWTH = 1.1
 MOST_MEMORY = 1.5
+SAME = "same bytes"
 _WIDTH, _HEIGHT = 320, 300
 _CELLS = ((5, 5), (20, 19), (64, 60))  # of the random fields, so that no two are near copies
 _BASES = 0.1  # the share of the phantoms that are drawn
@@ -114,17 +121,35 @@ def table_memory(path: Path) -> int:
     return taken
 
 
-def costs(images: int, drawn: Mapping[str, Sequence[np.ndarray]]) -> dict[str, Cost]:
-    """What each of COMMANDS takes for so many images."""
-    with tempfile.TemporaryDirectory() as scratch:
-        here = project(Path(scratch), None, SETTINGS)
-        make(here / "data/archive/made", images, drawn)
-        taken = {
-            name: measured(sys.executable, *command, folder=here)
-            for name, command in tqdm(COMMANDS.items(), f"{images:,} images", disable=None)
-        }
-        table = table_memory(here / "data/audit.csv")
+def costs(here: Path, images: int, drawn: Mapping[str, Sequence[np.ndarray]]) -> dict[str, Cost]:
+    """What each of COMMANDS takes for so many images; `here` is an empty folder for the project."""
+    project(here, None, SETTINGS)
+    make(here / "data/archive/made", images, drawn)
+    taken = {
+        name: measured(sys.executable, *command, folder=here)
+        for name, command in tqdm(COMMANDS.items(), f"{images:,} images", disable=None)
+    }
+    table = table_memory(here / "data/audit.csv")
     return {name: Cost(*both, table) for name, both in taken.items()}
+
+
+def kill(folder: Path, stage: str, seconds: float) -> str:
+    """Kills a stage that takes so many seconds, and runs `dvc repro`; a line on what came of it.
+
+    It begins with SAME where the stage was struck and every output has its former bytes.
+    """
+    lock = folder / "dvc.lock"
+    before = lock.read_bytes()
+    files.remove(folder / ".dvc/tmp/folds")  # else no fold would be trained
+    after = random.Random(stage).uniform(0, seconds)
+    struck = strike(folder, Kill(stage, "stage", signal.SIGKILL, after))
+    run(sys.executable, "-m", "stages.repair", folder=folder)
+    run("dvc", "repro", "--quiet", folder=folder)
+    same = lock.read_bytes() == before and "up to date" in run("dvc", "status", folder=folder)
+    when = (
+        f"killed after at most {after:.1f} of {seconds:.1f} s" if struck else "not killed in time"
+    )
+    return f"{SAME if struck and same else 'OTHER BYTES'}: {stage}, {when}"
 
 
 def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
@@ -203,16 +228,27 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, nargs="+", default=SIZES, metavar="N")
     parser.add_argument("--chart", type=Path, metavar="PNG")
+    parser.add_argument("--kill", action="store_true")
     chosen = parser.parse_args()
     sizes = sorted(chosen.images)
     drawn = bases()
-    measurements = [costs(size, drawn) for size in sizes]
-    found = {name: [each[name] for each in measurements] for name in COMMANDS}
-    print(table(sizes, found))
-    if chosen.chart:
-        draw(sizes, found, chosen.chart)
-    faults = missed(sizes, found) if len(sizes) > 1 else []
-    print("\n".join(faults))
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [Path(scratch) / str(size) for size in sizes]
+        measurements = []
+        for size, folder in zip(sizes, folders, strict=True):
+            folder.mkdir()
+            measurements.append(costs(folder, size, drawn))
+        found = {name: [each[name] for each in measurements] for name in COMMANDS}
+        print(table(sizes, found))
+        if chosen.chart:
+            draw(sizes, found, chosen.chart)
+        faults = missed(sizes, found) if len(sizes) > 1 else []
+        print("\n".join(["", *faults]), flush=True)
+        stages = [name for name in COMMANDS if not name.startswith("dvc")]
+        for name in tqdm(stages if chosen.kill else [], "kills", disable=None):
+            line = kill(folders[-1], name, found[name][-1].seconds)
+            print(line, flush=True)
+            faults += [] if line.startswith(SAME) else [line]
     sys.exit(1 if faults else 0)
 
 
