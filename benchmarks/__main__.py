@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -75,27 +76,32 @@ def whole(here: Path, archive: Path | None) -> Iterator[Row]:
 
 
 def job(images: Path, archive: Path | None, on: str) -> Iterator[Row]:
-    """The job beside the notebook, in turn, the least of each; prints where its seconds go."""
+    """The job beside the notebook, in turn, the least of each; prints where its seconds go.
+
+    What the notebook does, `dvc repro train` does: it trains, and tells the accuracy on test/. What
+    `dvc repro evaluate` adds, such as the cross-validation that calibrates, the notebook lacks.
+    """
     bounds = (0.25, 0.2) if on else (0.65, 0.55)
     notebook = ("-m", "benchmarks.notebook", str(images), "--epochs", str(EPOCHS))
-    theirs, first, again, rest = [], [], [], []
+    spent: dict[str, list[float]] = defaultdict(list)
     for number in range(ROUNDS):
-        theirs.append(seconds(partial(run, sys.executable, *notebook, folder=images)))
+        spent["notebook"].append(seconds(partial(run, sys.executable, *notebook, folder=images)))
         with tempfile.TemporaryDirectory() as scratch:
             fresh = project(Path(scratch), archive, SETTINGS)
-            first.append(seconds(partial(run, "dvc", "repro", "evaluate", folder=fresh)))
-            if not on:
-                rest.append(seconds(partial(run, "dvc", "repro", folder=fresh)))
+            whole_job = 0.0
+            for stage in ("train", "evaluate", "report"):
+                whole_job += seconds(partial(run, "dvc", "repro", stage, folder=fresh))
+                spent[stage].append(whole_job)
             set_params(fresh, {"recipes.original.learning_rate": 0.0002})
-            again.append(seconds(partial(run, "dvc", "repro", "evaluate", folder=fresh)))
+            spent["again"].append(seconds(partial(run, "dvc", "repro", "train", folder=fresh)))
             if number == ROUNDS - 1:
-                tqdm.write(steps(fresh, min(first)))
+                tqdm.write(steps(fresh, min(spent["evaluate"])))
+    least = {name: min(values) / min(spent["notebook"]) for name, values in spent.items()}
     what = f"{EPOCHS} epochs{on}, to the notebook"
-    yield f"dvc repro evaluate from nothing, {what}", min(first) / min(theirs), bounds[0]
-    yield f"with another learning rate, {what}", min(again) / min(theirs), bounds[1]
-    if rest:
-        with_rest = min(one + other for one, other in zip(first, rest, strict=True))
-        yield f"with cross-validation and report, {what}", with_rest / min(theirs), None
+    yield f"dvc repro train from nothing, {what}", least["train"], bounds[0]
+    yield f"with another learning rate, {what}", least["again"], bounds[1]
+    yield f"dvc repro evaluate from nothing, {what}", least["evaluate"], None
+    yield f"dvc repro from nothing, {what}", least["report"], None
 
 
 def steps(folder: Path, whole_job: float) -> str:
@@ -110,7 +116,7 @@ def steps(folder: Path, whole_job: float) -> str:
         parts = sorted(spent.items(), key=lambda part: -part[1])
         words = ", ".join(f"{step} {part:.1f}" for step, part in parts if part >= 0.05)
         lines.append(f"| `{name}` | {taken:.1f} | {words} |")
-    lines.append(f"| DVC: what `dvc repro` takes beyond these | {whole_job - total:.1f} | |")
+    lines.append(f"| what DVC takes beyond these | {whole_job - total:.1f} | |")
     return "\n".join([*lines, ""])
 
 
