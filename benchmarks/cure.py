@@ -34,7 +34,7 @@ from tqdm import tqdm
 from benchmarks import judges, tables
 from benchmarks.scratch import given_zip, project, run
 from stages import external
-from stages.common import files, parallel, params
+from stages.common import files, parallel, params, stage
 from stages.intake import decode
 from stages.judging import scores
 from stages.learning import dataset, novelty, splits
@@ -283,4 +283,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stage.guarded("cure", main)

@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from benchmarks import judges, tables
 from benchmarks.scratch import given_zip, project, run
+from stages.common import stage
 from stages.judging import comparison, scores
 from stages.learning import dataset, splits
 
@@ -235,4 +236,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stage.guarded("sources", main)
