@@ -18,7 +18,6 @@ import argparse
 import functools
 import io
 import json
-import logging
 import multiprocessing
 import os
 import tempfile
@@ -379,7 +378,6 @@ def elsewhere(recipe: Recipe, seed: int) -> dict[str, Any]:
 def work(task: tuple[str, str, int]) -> dict[str, Any]:
     """Does one part of the work in a process of its own, in the scratch project."""
     kind, name, seed = task
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # on tracing anew, which is meant here
     return {"deal": deal, "elsewhere": elsewhere}[kind](RECIPES[name], seed)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -99,6 +100,8 @@ def start(threads: int, device: str = "cpu") -> Any:
             "train.device: found gpu, expected cpu, since TensorFlow finds no GPU on this machine. "
             "Set it to cpu in params.yaml, or see what docs/development.md says of GPUs."
         )
+    # a network for each fold is traced for each fold: TensorFlow remarks on that from the fifth on
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     # the user's ~/.keras/keras.json may say otherwise
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
