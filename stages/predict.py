@@ -45,10 +45,9 @@ class Answer:
     inside: np.ndarray
     refused: bool
 
-    def names(self, classes: Sequence[str]) -> tuple[str, list[str]]:
-        """The most probable class, and the classes in the set, the most probable first."""
-        ordered = [n for n in np.argsort(-self.probabilities, kind="stable") if self.inside[n]]
-        return classes[ordered[0]], [classes[n] for n in ordered]
+    def names(self, classes: Sequence[str]) -> list[str]:
+        """The classes in the set, the most probable first."""
+        return prediction_sets.names(self.probabilities, self.inside, classes)
 
 
 def in_percent(coverage: float) -> str:
@@ -104,13 +103,13 @@ class Table:
         file = shown(path).ljust(self.width)
         if answer.refused and not self.force:
             return f"{file}  {novelty.REFUSAL}"
-        predicted, inside = answer.names(self.classes)
+        inside = answer.names(self.classes)
         values = [
             f"{value:.3f}".rjust(len(label))
             for label, value in zip(self.classes, answer.probabilities, strict=True)
         ]
         remark = [f"({novelty.REFUSAL})"] if answer.refused else []
-        return "  ".join([file, predicted.ljust(self.named), *values, ", ".join(inside), *remark])
+        return "  ".join([file, inside[0].ljust(self.named), *values, ", ".join(inside), *remark])
 
 
 def json_line(
@@ -118,12 +117,12 @@ def json_line(
 ) -> str:
     """The JSON record of an image."""
     answered = force or not answer.refused
-    predicted, inside = answer.names(classes)
+    inside = answer.names(classes)
     probabilities = dict(zip(classes, answer.probabilities.tolist(), strict=True))
     return json.dumps(
         {
             "file": str(path),
-            "class": predicted if answered else None,
+            "class": inside[0] if answered else None,
             "probabilities": probabilities if answered else None,
             "set": inside if answered else None,
             "coverage": coverage,

@@ -12,6 +12,7 @@ for where a set would have been: there even the most probable class is odd.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -39,6 +40,18 @@ def sets(probabilities: np.ndarray, known: np.ndarray, coverage: float) -> np.nd
     inside = p_values >= 1 - coverage
     inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
     return np.asarray(inside)
+
+
+def names(probabilities: np.ndarray, inside: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """The classes in the set of one image, the most probable first.
+
+    Args:
+        probabilities: (classes,).
+        inside: Which classes are in the set, bool, (classes,).
+        classes: Their names.
+    """
+    order = np.argsort(-probabilities, kind="stable").tolist()
+    return [classes[number] for number in order if inside[number]]
 
 
 def fewest(coverage: float) -> int:

@@ -11,6 +11,7 @@ from PIL import Image
 from stages.intake import decode
 from stages.intake.known import Known
 from stages.judging import gradcam
+from stages.learning import prediction_sets
 from stages.learning.calibrated import COVERAGE, Calibration
 from stages.learning.classifier import Classifier
 from stages.learning.dataset import SIZE
@@ -73,11 +74,11 @@ class Answers:
             self._calibration.sets(own),
         )
         classes = self._trained.classes
-        ordered = np.argsort(-probabilities, kind="stable").tolist()
+        names = prediction_sets.names(probabilities, inside, classes)
         return {
-            "class": classes[ordered[0]],
+            "class": names[0],
             "probabilities": dict(zip(classes, probabilities.tolist(), strict=True)),
-            "set": [classes[number] for number in ordered if inside[number]],
+            "set": names,
             "coverage": COVERAGE,
             "refused": bool(self._novelty.refused(pixels)[0]),
             "picture": data_url(picture, "JPEG", quality=85),
