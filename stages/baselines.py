@@ -61,9 +61,7 @@ def record(
 def main() -> None:
     """Runs the stage."""
     settings, protocol = params.load(Crossvalidate), params.load(Training).validation
-    # under the protocol `original`, the test images themselves are the validation images
-    uses = ["train", "validation"] if protocol == "holdout" else ["train"]
-    images = dataset.load([*uses, "test"])
+    images = dataset.load([*dataset.uses_of_train(protocol), "test"])
     in_test = images.table["use"] == "test"
     train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
     table = images.table.iloc[train]

@@ -39,11 +39,9 @@ def main() -> None:
     """Runs the stage."""
     metadata = classifier.read_metadata()
     predictions = out_of_fold(files.read_json(CROSSVALIDATION, "crossvalidate"))
-    # under the original protocol test images are among those for validation; none is in a fold
-    images = dataset.load(["train", "validation"])
-    images = images.take(np.flatnonzero(images.table["path"].isin(predictions)))
+    images = dataset.load(dataset.uses_of_train(metadata["provenance"]["protocol"]))
     table = images.table.drop_duplicates("radiograph")
-    columns = [f"probability {name}" for name in images.classes]
+    columns = [f"{dataset.PROBABILITY}{name}" for name in images.classes]
     probabilities = np.array(
         [[predictions[path][column] for column in columns] for path in table["path"]]
     )

@@ -35,7 +35,6 @@ EXTERNAL = Path("metrics/details/external.json")
 DETAILS = Path("metrics/details/compare.json")
 METRICS = Path("metrics.json")
 NETWORK = "network"
-_PROBABILITY = "probability "
 _CORRECT = "correct "
 
 Records = Sequence[Mapping[str, Any]]
@@ -71,7 +70,7 @@ def joined(index: pd.DataFrame, network: Records, baselines: Records) -> pd.Data
     ours = pd.DataFrame(network).set_index("file")
     theirs = pd.DataFrame(baselines).set_index("file").drop(columns="actual")
     rows = index[index["path"].isin(ours.index)]
-    columns = {name: ours[name] for name in ours if name.startswith(_PROBABILITY)}
+    columns = {name: ours[name] for name in ours if name.startswith(dataset.PROBABILITY)}
     for name, predicted in {NETWORK: ours["predicted"], **theirs}.items():
         columns[f"{_CORRECT}{name}"] = predicted.eq(ours["actual"])
     return rows.assign(**{name: values[rows["path"]].array for name, values in columns.items()})
@@ -140,7 +139,7 @@ def calibrated(folds: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
         fitted = temperature.fit(probabilities, labels)
         _, own, classes = arrays(fold)
         scaled = temperature.scaled(own, fitted)
-        columns = [f"{_PROBABILITY}{name}" for name in classes]
+        columns = [f"{dataset.PROBABILITY}{name}" for name in classes]
         results.append(fold.assign(**dict(zip(columns, scaled.T, strict=True))))
     return results
 
@@ -158,8 +157,8 @@ def choose(folds: Iterable[pd.DataFrame], test: pd.DataFrame) -> tuple[pd.DataFr
 
 def arrays(images: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Labels (int64, (n,)), probabilities (float64, (n, classes)) and the names of the classes."""
-    columns = [name for name in images if name.startswith(_PROBABILITY)]
-    classes = [name.removeprefix(_PROBABILITY) for name in columns]
+    columns = [name for name in images if name.startswith(dataset.PROBABILITY)]
+    classes = [name.removeprefix(dataset.PROBABILITY) for name in columns]
     labels = np.array([classes.index(name) for name in images["class"]], np.int64)
     return labels, images[columns].to_numpy(), classes
 

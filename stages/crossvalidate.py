@@ -89,9 +89,8 @@ def inputs_hash() -> str:
     stages = YAML(typ="safe").load(Path("dvc.yaml"))["stages"]
     digest = hashlib.sha256()
     for dependency in map(Path, stages["crossvalidate"]["deps"]):
-        inside = [path for path in dependency.rglob("*") if path.suffix != ".pyc"]
-        for path in sorted(filter(Path.is_file, [dependency, *inside])):
-            digest.update(f"{path}\n{files.sha256_of(path)}\n".encode())
+        of = files.sha256_of_code if dependency.is_dir() else files.sha256_of
+        digest.update(f"{dependency} {of(dependency)}\n".encode())
     return digest.hexdigest()
 
 
@@ -99,8 +98,8 @@ def inputs_hash() -> str:
 def _images(inputs: str, protocol: str) -> dataset.Images:
     """All images of train/. `inputs`, which has their hash in it, tells them from earlier ones."""
     del inputs
-    uses = ["train", "validation"] if protocol == "holdout" else ["train"]
-    return dataset.load(uses).unpacked(params.load(Machine).memory_gigabytes)
+    images = dataset.load(dataset.uses_of_train(protocol))
+    return images.unpacked(params.load(Machine).memory_gigabytes)
 
 
 def kept_or_trained(task: tuple[str, int, int, float, Training]) -> tuple[str, dict[str, Any]]:

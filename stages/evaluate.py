@@ -11,7 +11,7 @@ training), `metrics/plots/` (a record per image; the points of the curves),
 `metrics/pictures/errors/`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +57,18 @@ def judge(
 
 
 def headlines(
-    images: dataset.Images, probabilities: np.ndarray, settings: Evaluate
+    images: dataset.Images,
+    probabilities: np.ndarray,
+    positions: Mapping[str, np.ndarray],
+    settings: Evaluate,
 ) -> dict[str, dict[str, Any]]:
     """`all_test` and `leak_free`, each with every metric and its interval.
 
     Args:
         images: The n test images.
         probabilities: float64, (n, classes).
+        positions: See `scores.headline_positions`.
         settings: The group `evaluate` of params.yaml.
-
-    Raises:
-        InputError: see `scores.headline_positions`.
     """
     groups = images.table["group"].to_numpy()
     return {
@@ -79,7 +80,7 @@ def headlines(
             settings.bootstrap_samples,
             settings.seed,
         )
-        for headline, chosen in scores.headline_positions(images).items()
+        for headline, chosen in positions.items()
     }
 
 
@@ -348,9 +349,10 @@ def main() -> None:
     probabilities = known.probabilities(own)
     provenance = shipped.provenance
     predicted = probabilities.argmax(axis=1)
-    results: dict[str, Any] = headlines(images, probabilities, settings)
+    positions = scores.headline_positions(images)
+    results: dict[str, Any] = headlines(images, probabilities, positions, settings)
     results |= by_origin(images, predicted == images.labels)
-    clean = scores.headline_positions(images)["leak_free"]
+    clean = positions["leak_free"]
     judged = images.take(clean)
     results |= judge_trust(judged, own[clean], known, look.refused(judged.pixels), settings)
     title = f"Grad-CAM: {provenance['data']}"

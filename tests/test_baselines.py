@@ -1,6 +1,5 @@
 import json
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +92,8 @@ def test_the_folds_are_those_of_the_cross_validation(
     project: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     write(project, CHANGES | {"train.recipe": recipe})
-    shutil.copy(made_processed.REPOSITORY / "dvc.yaml", project)
+    for name in ("dvc.yaml", "requirements.txt", "stages"):
+        (project / name).symlink_to(made_processed.REPOSITORY / name)
     monkeypatch.setattr(network, "start", lambda *_: None)
     monkeypatch.setattr(network, "computed_by", lambda _: {})
     monkeypatch.setattr(network, "fit", lambda *_: (None, [{"epoch": 1}], 1))

@@ -41,7 +41,12 @@ def test_a_class_that_is_all_leaked_is_named() -> None:
     images = made_processed.images_of([*test[:3], *leaked, *test[6:]])
     probabilities = np.full((9, 3), 1 / 3)
     with pytest.raises(InputError, match=r"class 'Normal': every test image has a copy"):
-        evaluate.headlines(images, probabilities, evaluation(bootstrap_samples=100))
+        evaluate.headlines(
+            images,
+            probabilities,
+            scores.headline_positions(images),
+            evaluation(bootstrap_samples=100),
+        )
 
 
 def test_two_headlines_on_their_own_images() -> None:
@@ -50,7 +55,9 @@ def test_two_headlines_on_their_own_images() -> None:
     images = made_processed.images_of([*leaked, *test[2:], *test[11:]])  # the last stands twice
     probabilities = np.eye(3)[images.labels] * 0.7 + 0.1
     probabilities[:2] = np.roll(probabilities[:2], 1, axis=1)  # wrong on the leaked ones
-    results = evaluate.headlines(images, probabilities, evaluation(bootstrap_samples=100))
+    results = evaluate.headlines(
+        images, probabilities, scores.headline_positions(images), evaluation(bootstrap_samples=100)
+    )
     assert list(results) == ["all_test", "leak_free"]
     assert (results["all_test"]["images"], results["leak_free"]["images"]) == (13, 10)
     assert results["all_test"]["accuracy"] == pytest.approx(11 / 13)

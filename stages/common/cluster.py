@@ -10,7 +10,6 @@ A worker that dies loses nothing: Dask hands its work to another one.
 import asyncio
 import contextlib
 import functools
-import hashlib
 import importlib
 import logging
 import os
@@ -51,13 +50,9 @@ Result = TypeVar("Result")
 
 def _surroundings() -> dict[str, str]:
     """What the bytes of a result depend on beside its input."""
-    root = Path(stages.__path__[0])
-    code = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        code.update(f"{path.relative_to(root)} {files.sha256_of(path)}\n".encode())
     return {
         "folder": str(Path.cwd()),
-        "code in stages/ with the hash": code.hexdigest()[:12],
+        "code in stages/ with the hash": files.sha256_of_code(Path(stages.__path__[0]))[:12],
         "Python": platform.python_version(),
         **{name: metadata.version(name) for name in _LIBRARIES},
     }

@@ -23,9 +23,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of_folder(folder: Path) -> str:
+def sha256_of_code(folder: Path) -> str:
+    """The same as `sha256_of_folder`, over the Python files alone."""
+    return sha256_of_folder(folder, "*.py")
+
+
+def sha256_of_folder(folder: Path, pattern: str = "*") -> str:
     """A SHA-256 over the paths and the contents of the files in a folder, as `sha256_of`."""
-    inside = (path for path in folder.rglob("*") if path.is_file())
+    inside = (path for path in folder.rglob(pattern) if path.is_file())
     places = sorted(path.relative_to(folder).as_posix() for path in inside)
     lines = [f"{sha256_of(folder / place)}  {place}\n" for place in places]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

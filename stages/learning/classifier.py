@@ -40,7 +40,8 @@ class Classifier:
 
     Attributes:
         classes: The names of the classes, sorted, as in the columns of the probabilities.
-        provenance: `data`, the line on what the network was trained on, and `protocol`.
+        provenance: `data`, the line on what the network was trained on, and the names of the
+            `protocol` of its validation and of its `recipe`.
         threads: How many the interpreter uses.
         head: The dense layers behind the last convolution, each with its kernel, float32
             (inputs, outputs), and its bias, float32 (outputs,). The first takes the flattened

@@ -34,7 +34,8 @@ marks a test image whose group is in train/. `source` is the collection that the
 ("" where unknown), and `label` says whether that agrees with the class: agrees, contradicts or
 unknown."""
 
-
+PROBABILITY = "probability "
+"""What the columns of probabilities begin with; the class follows."""
 _SCRATCH = Path(".dvc/tmp")
 
 
@@ -177,6 +178,14 @@ def read_index(folder: Path = PROCESSED) -> pd.DataFrame:
         ) from None
 
 
+def uses_of_train(validation: str) -> list[str]:
+    """The uses of the images of train/ under the `validation` of a recipe.
+
+    Where that is "original", those for validation are the images of test/ once more.
+    """
+    return ["train", "validation"] if validation == "holdout" else ["train"]
+
+
 def load(uses: Sequence[str], folder: Path = PROCESSED) -> Images:
     """The images for the given uses ("train", "validation", "test").
 
@@ -216,7 +225,7 @@ def _decoded(path: Path) -> np.ndarray:
 
 def prediction_records(images: Images, probabilities: np.ndarray) -> list[dict[str, Any]]:
     """One record per image: file, actual and predicted class, probability of each class."""
-    columns = [f"probability {name}" for name in images.classes]
+    columns = [f"{PROBABILITY}{name}" for name in images.classes]
     table = images.table
     return [
         {

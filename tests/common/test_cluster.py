@@ -32,7 +32,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two workers in a folder with a scratch project."""
     folder = tmp_path_factory.mktemp("project")
     (folder / ".dvc").mkdir()
-    shutil.copy(PROJECT / "dvc.yaml", folder)
+    for name in ("dvc.yaml", "requirements.txt", "stages"):
+        (folder / name).symlink_to(PROJECT / name)
     begun = Cluster(folder, tmp_path_factory.mktemp("scratch"))
     try:
         begun.add_worker()
