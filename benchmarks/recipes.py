@@ -45,6 +45,7 @@ FOLDS = 5
 COVID = "Covid"
 OUTSIDE = Path("outside.npy")
 _PAD = 40  # pixels around a picture, of its outermost ones, for what moves into it
+_BATCH = 32
 _PHANTOMS, _PHANTOM_SEED = 3800, 7
 _LEAST = 1e-7  # of a probability, in the log loss
 
@@ -70,7 +71,6 @@ class Recipe:
         brightness: How much brighter or darker, and richer or poorer in contrast, at most.
         blur: The radius of a blur of training images, at most, in pixels.
         mask: The width of a black border on training images, at most, in pixels.
-        erase: The side of a grey box on training images, at most, in pixels.
         dropout: Before the last layer.
         pretrained: Whether training begins with weights that were learnt from phantoms.
         crops_judged: How many crops of an image are judged, too, and averaged with it.
@@ -83,7 +83,6 @@ class Recipe:
     warmup: int = 3
     epochs: int = 40
     stops: bool = False
-    batch_size: int = 32
     weight_decay: float = 0.0
     averaged: float = 0.0
     smoothing: float = 0.0
@@ -98,7 +97,6 @@ class Recipe:
     brightness: float = 0.0
     blur: float = 0.0
     mask: int = 0
-    erase: int = 0
     dropout: float = 0.0
     pretrained: bool = False
     crops_judged: int = 0
@@ -111,7 +109,6 @@ RECIPES = {
     "cosine": Recipe(),  # each of the following differs from this one
     "cosine, 80 epochs": Recipe(epochs=80),
     "cosine, rate 0.001": Recipe(learning_rate=1e-3),
-    "cosine, batches of 16": Recipe(batch_size=16),
     "weight decay 0.05": Recipe(optimizer="adamw", weight_decay=0.05),
     "averaged weights": Recipe(averaged=0.99),
     "mixup 0.2": Recipe(mixup=0.2),
@@ -119,12 +116,10 @@ RECIPES = {
     "grey values from 1st to 99th percentile": Recipe(grey="percentiles"),
     "grey values standardised": Recipe(grey="standardised"),
     "low pass, 2 pixels": Recipe(low_pass=2.0),
-    "low pass, 4 pixels": Recipe(low_pass=4.0),
     "random blur": Recipe(blur=3.0),
     "random crops": Recipe(crop=0.1),
     "random crops, judged by 9": Recipe(crop=0.1, crops_judged=8),
     "random border masks": Recipe(mask=20),
-    "random boxes": Recipe(erase=60),
     "random brightness": Recipe(brightness=0.1),
     "random flips": Recipe(flip=True),
     "mild geometry, 80 epochs": Recipe(epochs=80, rotation=7, shift=0.04, zoom=0.06),
@@ -196,12 +191,6 @@ def changed(seen: np.ndarray, recipe: Recipe, random: np.random.Generator) -> np
     if recipe.mask and (width := int(random.integers(0, recipe.mask + 1))):
         edges = ((width, width), (width, width), (0, 0))
         seen = np.pad(seen[width:-width, width:-width], edges)
-    if recipe.erase:
-        height, width = random.integers(10, recipe.erase, 2)
-        top = random.integers(0, dataset.SIZE - height)
-        left = random.integers(0, dataset.SIZE - width)
-        seen = seen.copy()
-        seen[top : top + height, left : left + width] = random.integers(0, 256)
     return seen
 
 
@@ -263,7 +252,7 @@ def trained(
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    random, size = np.random.default_rng(seed), recipe.batch_size
+    random, size = np.random.default_rng(seed), _BATCH
     steps = -(-len(images) // size)
     built = compiled(recipe, len(images.classes), steps, list(weights))
     best, waited = -1.0, 0

@@ -22,7 +22,6 @@ OF_IMAGES: dict[str, Any] = {
     "brightness": 0.2,
     "blur": 3.0,
     "mask": 20,
-    "erase": 60,
 }
 
 
