@@ -54,16 +54,15 @@ class Examined:
     identity: tuple[bytes, bytes, bytes] | None = field(default=None, repr=False)
 
 
-def examine(numbered: tuple[int, Path]) -> Examined:
+def examine(numbered: tuple[int, str]) -> Examined:
     """Decodes one file of data/raw in full and describes it.
 
     Args:
-        numbered: The number under which its fingerprint goes to SCRATCH, and its path.
+        numbered: The number under which its fingerprint goes to SCRATCH, and its path there.
     """
-    number, path = numbered
-    relative = path.relative_to(RAW)
-    split, label, _ = relative.parts
-    row: dict[str, Any] = {"path": relative.as_posix(), "split": split, "class": label}
+    number, name = numbered
+    path, (split, label, _) = RAW / name, name.split("/")
+    row: dict[str, Any] = {"path": name, "split": split, "class": label}
     identity = None
     try:
         picture, facts = decode.decode(path)
@@ -249,10 +248,13 @@ def audit() -> None:
     """Does the work; SCRATCH is there for it and empty."""
     settings = params.load(Audit)
     origin = files.read_json(RAW / "provenance.json", "download")
-    paths = sorted(path for path in RAW.glob("*/*/*") if path.name not in _FILE_MANAGERS)
-    names = [path.relative_to(RAW).as_posix() for path in paths]
+    names = [
+        path.relative_to(RAW).as_posix()
+        for path in sorted(RAW.glob("*/*/*"))
+        if path.name not in _FILE_MANAGERS
+    ]
     table = records.find(settings.records, RAW, names)
-    examined = parallel.each(examine, list(enumerate(paths)), "audit", anywhere=True)
+    examined = parallel.each(examine, list(enumerate(names)), "audit", anywhere=True)
     unreadable = check_readable(examined, settings.unreadable)
     places = [number for number, file in enumerate(examined) if not file.unreadable]
     readable = [examined[number] for number in places]

@@ -57,7 +57,7 @@ _CANDIDATES = 8  # that are kept per picture
 _LISTED = 50  # files in a group of equals up to which all its pairs are listed
 _BLOCK, _BATCH = 512, 8  # pairs between two looks at what is joined, and pairs per array
 _MOST_BLOCKS = 100  # larger ones then: each look goes over all pictures
-_SLICE = 1 << 19  # entries of a table that are compared at once, about 100 bytes each
+_SLICE = 1 << 16  # entries of a table that are compared at once, about 100 bytes each
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -200,10 +200,12 @@ def _mixed(words: Bits, masks: Bits, factors: Bits) -> Bits:
     Returns:
         (n,), or (tables, n).
     """
-    # one after another: all at once would take four times the memory
-    mixed: Bits = sum(
-        (word & mask) * factor for word, mask, factor in zip(words, masks, factors, strict=True)
-    )
+    # one after another, in place: all at once would take four times the memory
+    mixed: Bits = (words[0] & masks[0]) * factors[0]
+    for word, mask, factor in zip(words[1:], masks[1:], factors[1:], strict=True):
+        part = word & mask
+        part *= factor
+        mixed += part
     return mixed
 
 
@@ -224,7 +226,7 @@ def candidates_among(hashes: Bits, sets: Integers | None = None) -> Candidates:
     look alike costs no more than a bounded number of comparisons per picture. That loses little:
     inside a crowded bucket further bits of the hash make neighbours of the most similar, the
     tables crowd in different ways, and copies need not all be paired with each other to end in
-    one group. Takes 6 to 14 kB of memory per picture.
+    one group. Takes 4 kB of memory per picture, and more where many are alike.
 
     Args:
         hashes: (pictures, 36, 4) uint64, of two pictures at least.
@@ -234,7 +236,7 @@ def candidates_among(hashes: Bits, sets: Integers | None = None) -> Candidates:
     pictures, windows = len(hashes), len(_WINDOWS)
     sets = np.arange(pictures) if sets is None else sets
     entries = hashes.reshape(-1, 4)
-    words = np.ascontiguousarray(entries.T)
+    words = entries.T  # not contiguous, which would be as much memory again
     ones = np.ones(4, np.uint16)
     shuffle = np.random.default_rng(1)
     best = np.empty((0, 3), np.int64)  # pair, distance, windows
@@ -242,24 +244,27 @@ def candidates_among(hashes: Bits, sets: Integers | None = None) -> Candidates:
         # key, order and number of each entry in the digits of one integer, from the highest on
         table = _mixed(words, masks[0], factors[0]) >> (64 - _KEY_BITS) << (64 - _KEY_BITS)
         order = _mixed(words, masks[1], factors[1]) >> (64 - _ORDER_BITS)
-        table |= order << (64 - _KEY_BITS - _ORDER_BITS)
+        order <<= 64 - _KEY_BITS - _ORDER_BITS
+        table |= order
+        del order
         # equals come in another order in each table, so that each has many neighbours in all
-        shuffled = shuffle.permutation(len(entries))
-        table[shuffled] |= np.arange(len(entries), dtype=np.uint64)
+        shuffled = shuffle.permutation(len(entries)).astype(np.uint32)
+        table[shuffled] |= np.arange(len(entries), dtype=np.uint32)
         table.sort()
-        bucket = table >> (64 - _KEY_BITS)
-        entry = shuffled[(table & 0xFFFFFFFF).astype(np.int64)]
+        entry = shuffled[table.astype(np.uint32)]  # the lower half
+        bucket = (table >> (64 - _KEY_BITS)).astype(np.uint32)
         picture = entry // windows
+        del table, shuffled
         rows, compared = [best], 0
         for step in range(1, _NEIGHBOURS + 1):
             here = np.flatnonzero(bucket[step:] == bucket[:-step])
             if not len(here) or compared > windows * pictures:
                 break
             compared += len(here)
-            here = here[sets[picture[here]] != sets[picture[here + step]]]
             for begin in range(0, len(here), _SLICE):
                 some = here[begin : begin + _SLICE]
-                ends = np.sort([entry[some], entry[some + step]], axis=0)
+                some = some[sets[picture[some]] != sets[picture[some + step]]]
+                ends = np.sort([entry[some], entry[some + step]], axis=0).astype(np.int64)
                 different = np.bitwise_xor(*entries.take(ends, axis=0))
                 distance = (np.bitwise_count(different) @ ones).astype(np.int64)
                 near = distance <= _HASH_DISTANCE

@@ -51,11 +51,9 @@ MOST_EXACT = 5000
 """Training images up to which the kernel is exact: with so many a machine takes ten seconds."""
 COMPONENTS = 1000
 """Of the approximated kernel, which cost one to two points of accuracy where both were tried."""
-MOST_TRAINED = 20_000
+MOST_TRAINED = 10_000
 """Images, a stratified sample of larger training sets, that are trained on where the kernel is
-approximated: a machine takes 20 kB of memory for each."""
-MOST_MACHINES = 2
-"""Of these that are trained at once, so that memory does not grow with the processors."""
+approximated: a machine takes 20 kB of memory for each, so that one is trained at a time."""
 _AT_ONCE = 1000  # images that are looked at, or judged, together
 
 Split = tuple[np.ndarray, np.ndarray]
@@ -82,26 +80,25 @@ def grey_values(pixels: Pixels) -> np.ndarray:
 
 
 def low_resolution(grey: np.ndarray, side: int) -> np.ndarray:
-    """Grey images, uint8, (n, height, width), reduced by a mean; float64, (n, side * side)."""
+    """Grey images, uint8, (n, height, width), reduced by a mean; uint8, (n, side * side)."""
     size, how = (side, side), Image.Resampling.BOX
-    reduced = [np.asarray(Image.fromarray(image).resize(size, how)).ravel() for image in grey]
-    return np.array(reduced, np.float64)
+    return np.array([np.asarray(Image.fromarray(one).resize(size, how)).ravel() for one in grey])
 
 
 def frame(grey: np.ndarray, width: int) -> np.ndarray:
-    """The means of the cells in the frame of `width` pixels; no pixel inside it takes part.
+    """The sums of the cells in the frame of `width` pixels; no pixel inside it takes part.
 
     Args:
         grey: uint8, (n, SIZE, SIZE).
         width: A multiple of CELL.
 
     Returns:
-        float64, (n, cells), 0 to 255.
+        uint16, (n, cells), 0 to 255 * CELL * CELL.
     """
     side, edge = SIZE // CELL, width // CELL
     in_frame = np.ones((side, side), bool)
     in_frame[edge:-edge, edge:-edge] = False
-    cells = grey.reshape(-1, side, CELL, side, CELL).mean(axis=(2, 4))
+    cells = grey.reshape(-1, side, CELL, side, CELL).sum(axis=(2, 4), dtype=np.uint16)
     return np.asarray(cells[:, in_frame])
 
 
@@ -133,12 +130,11 @@ def file_properties(paths: Sequence[str], audit: pd.DataFrame) -> np.ndarray:
 def features(images: Images, audit: pd.DataFrame) -> dict[str, np.ndarray]:
     """What each support vector machine sees of n images, by its name.
 
-    Memory: 28 kB per image, or 14 kB with more than MOST_EXACT; the pixels are taken in slices.
+    Memory: 6 kB per image; the pixels are taken in slices.
 
     Returns:
-        float64, (n, values), or float32 with more than MOST_EXACT images.
+        (n, values), of the least dtype that holds them.
     """
-    exact = len(images) <= MOST_EXACT
     values: dict[str, np.ndarray] = {}
     for begin in range(0, len(images), _AT_ONCE):
         here = slice(begin, begin + _AT_ONCE)
@@ -151,8 +147,7 @@ def features(images: Images, audit: pd.DataFrame) -> dict[str, np.ndarray]:
         }
         for name, some in seen.items():
             if begin == 0:
-                shape = len(images), some.shape[1]
-                values[name] = np.empty(shape, np.float64 if exact else np.float32)
+                values[name] = np.empty((len(images), some.shape[1]), some.dtype)
             values[name][here] = some
     return values
 
@@ -244,9 +239,10 @@ def support_vector_machine(
         kernel = Nystroem(gamma=settings["gamma"], n_components=COMPONENTS, random_state=INNER_SEED)
         least_squares = RidgeClassifier(alpha=1 / settings["C"])
         machine = make_pipeline(StandardScaler(), kernel, least_squares)
-    machine.fit(values[train], labels[train])
+    dtype = np.float32 if approximated else np.float64
+    machine.fit(values[train].astype(dtype), labels[train])
     predicted = [
-        machine.predict(values[judged[begin : begin + _AT_ONCE]])
+        machine.predict(values[judged[begin : begin + _AT_ONCE]].astype(dtype))
         for begin in range(0, len(judged), _AT_ONCE)
     ]
     return settings | approximated, np.concatenate(predicted)
@@ -308,10 +304,11 @@ def judge(images: Images, audit: pd.DataFrame, parts: Sequence[Split]) -> list[J
 
     tasks = [(part, name) for part in range(len(parts)) for name in values]
     large = any(approximation(len(train)) for train, _ in parts)
-    threads = min(MOST_MACHINES, parallel.available_cores()) if large else None
     # scikit-learn's support vector machines release the interpreter lock
     with threadpool_limits(1):  # the last bits of an approximated kernel depend on it
-        judgements = parallel.each(machine, tasks, "baselines", threads, unit="baseline")
+        judgements = parallel.each(
+            machine, tasks, "baselines", threads=1 if large else None, unit="baseline"
+        )
     done = dict(zip(tasks, judgements, strict=True))
     results = []
     for part, (train, judged) in enumerate(parts):

@@ -158,9 +158,9 @@ def fit(pixels: Pixels, groups: np.ndarray) -> Novelty:
     from sklearn.model_selection import GroupKFold
     from threadpoolctl import threadpool_limits
 
-    blocks = [_blocks(picture) for picture in pixels]
-    ranks = np.array([_ranks(each) for each in blocks])
-    limits = max(_COLOURED, *map(_colour, blocks)), max(_FLAT, *map(_flatness, ranks))
+    seen = [(_ranks(blocks), _colour(blocks)) for blocks in map(_blocks, pixels)]
+    ranks = np.array([each for each, _ in seen])
+    limits = max(_COLOURED, *(colour for _, colour in seen)), max(_FLAT, *map(_flatness, ranks))
     different = min(len(np.unique(groups)), len(np.unique(ranks, axis=0)))
     if different < _FEWEST:
         nothing = np.zeros(_SIDE**2)

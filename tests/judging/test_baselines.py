@@ -51,7 +51,7 @@ def test_low_resolution_is_a_mean() -> None:
     grey[1, :25, :25] = np.arange(25, dtype=np.uint8)
     result = baselines.low_resolution(grey, 8)
     assert result.shape == (2, 64)
-    assert result.dtype == np.float64
+    assert result.dtype == np.uint8
     assert not result[0].any()
     assert result[1].reshape(8, 8)[0].tolist() == [12, 0, 0, 0, 200, 200, 200, 200]
 
@@ -82,7 +82,7 @@ def test_every_pixel_of_a_frame_takes_part(width: int, data: st.DataObject) -> N
     grey[0, *place] = 250
     values = baselines.frame(grey, width)
     assert values.shape == (1, 40**2 - (40 - 2 * width // 5) ** 2)
-    assert sorted(values[0])[-2:] == [0, 10]  # one of 25 pixels of one cell
+    assert sorted(values[0])[-2:] == [0, 250]  # of one cell
 
 
 def test_a_histogram_counts_shares_in_32_ranges() -> None:
@@ -356,20 +356,16 @@ def test_pixels_are_taken_in_slices_and_the_values_are_the_same(
     images = made_processed.images_of(made_processed.many({"train": 4}, noise))
     expected = baselines.features(images, audit_of(images))
     assert list(expected) == MACHINES
-    assert {values.dtype for values in expected.values()} == {np.dtype(np.float64)}
+    assert sum(values.nbytes for values in expected.values()) < 6_000 * len(images)
     monkeypatch.setattr(baselines, "_AT_ONCE", 5)
     pixels: Any = Slices(images.pixels[:])
     found = baselines.features(replace(images, pixels=pixels), audit_of(images))
     assert pixels.most == 5
     assert list(found) == list(expected)
     assert all((found[name] == expected[name]).all() for name in expected)
-    monkeypatch.setattr(baselines, "MOST_EXACT", 11)
-    halved = baselines.features(images, audit_of(images))
-    assert {values.dtype for values in halved.values()} == {np.dtype(np.float32)}
-    assert all((halved[name] == expected[name].astype(np.float32)).all() for name in expected)
 
 
-def test_how_many_machines_there_are_at_once_is_bounded_where_each_takes_much_memory(
+def test_one_machine_is_trained_at_a_time_where_each_takes_much_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images = made_processed.images_of(made_processed.many({"train": 8}, noise))
@@ -377,18 +373,17 @@ def test_how_many_machines_there_are_at_once_is_bounded_where_each_takes_much_me
     threads: list[int | None] = []
     each = parallel.each
 
-    def spy(function: Any, items: Any, label: str, count: int | None, unit: str) -> Any:
-        threads.append(count)
-        return each(function, items, label, count, unit)
+    def spy(*given: Any, **named: Any) -> Any:
+        threads.append(named["threads"])
+        return each(*given, **named)
 
     monkeypatch.setattr(parallel, "each", spy)
-    monkeypatch.setattr(parallel, "available_cores", lambda: 8)
     monkeypatch.setattr(baselines, "INNER_FOLDS", ())
     baselines.judge(images, audit_of(images), [split])
     monkeypatch.setattr(baselines, "MOST_EXACT", 11)
     monkeypatch.setattr(baselines, "COMPONENTS", 5)
     baselines.judge(images, audit_of(images), [split])
-    assert threads == [None, 2]
+    assert threads == [None, 1]
 
 
 # ---------------------------------------------------------------------------- the judged stay apart

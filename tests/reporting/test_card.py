@@ -628,11 +628,11 @@ def test_what_is_done_otherwise_with_large_sets_is_told_there_alone() -> None:
     assert "percentiles where BCa is undefined)." in text
     assert "approximated" not in text
     results["audit"]["groups"] = 5001
-    results["compare"]["approximation"] = {"components": 1000, "trained_on": 20_000}
+    results["compare"]["approximation"] = {"components": 1000, "trained_on": 10_000}
     text = card.write(results, PARAMS)
     assert "where BCa is undefined or there are more than 5,000 groups)." in text
     assert "With more than 5,000 images to train on, a support vector machine is a least" in text
-    assert "(1,000 components), and is trained on a stratified sample of at most 20,000." in text
+    assert "(1,000 components), and is trained on a stratified sample of at most 10,000." in text
 
 
 def test_leaks_are_told_by_class_and_at_equal_class_weights() -> None:

@@ -356,7 +356,7 @@ def test_it_stays_small_however_large_the_set_is() -> None:
     results = many(errors=5000, groups=400, sources=900, classes=60)
     for record in results["errors"]["errors"][200:]:
         del record["image"], record["map"]
-    results["compare"]["approximation"] = {"components": 1000, "trained_on": 20_000}
+    results["compare"]["approximation"] = {"components": 1000, "trained_on": 10_000}
     text = page.write(results, PARAMS)
     print(f"\n{len(text) / 1e6:.1f} MB")
     assert len(text) < 4e6
