@@ -3,7 +3,6 @@
 Nothing of it is kept; the recipe is that of params.yaml in the current folder.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -42,7 +41,6 @@ def _network(images: Images, train: np.ndarray, judged: np.ndarray, seed: int) -
     if settings.validation != "none":
         # as in `crossvalidate`
         learnt, validation = held_out(learnt, params.load(Preprocess).validation_share, seed)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # on tracing anew, which is meant here
     network.start(settings.threads, settings.device)
     trained, *_ = network.fit(learnt, validation, settings, "network")
     probabilities = network.probabilities(trained, images.pixels.take(judged, axis=0))

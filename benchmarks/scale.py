@@ -33,7 +33,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.scratch import measured, project, run
-from benchmarks.torture import Kill, strike
+from benchmarks.torture import Kill, repaired, strike
 from stages.common import files, parallel
 from stages.judging import drawing
 from stages.sources import phantom
@@ -144,7 +144,7 @@ def kill(folder: Path, stage: str, seconds: float) -> str:
     files.remove(folder / ".dvc/tmp/folds")  # else no fold would be trained
     after = random.Random(stage).uniform(0, seconds)
     struck = strike(folder, Kill(stage, "stage", signal.SIGKILL, after))
-    run(sys.executable, "-m", "stages.repair", folder=folder)
+    repaired(folder)
     run("dvc", "repro", "--quiet", folder=folder)
     same = lock.read_bytes() == before and "up to date" in run("dvc", "status", folder=folder)
     when = (
