@@ -42,7 +42,7 @@ _LISTED = 10  # sources, and findings of a class, that are printed
 _FILE_MANAGERS = {".DS_Store", "Thumbs.db"}  # what they leave behind; DVC ignores it too
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Examined:
     """One file: its row of the table, or the reason why it is unreadable.
 
@@ -52,6 +52,16 @@ class Examined:
     row: dict[str, Any]
     unreadable: str = ""
     identity: tuple[bytes, bytes, bytes] | None = field(default=None, repr=False)
+
+
+def sha256_of_pixels(picture: Image.Image) -> str:
+    """The hash, in hexadecimal digits, of a picture's width and height and of its pixels in RGB."""
+    digest = hashlib.sha256(f"{picture.width}x{picture.height}:".encode())
+    # all rows at once would take four times as long, most of it in the system's memory management
+    for top in range(0, picture.height, decode.BLOCK_ROWS):
+        bottom = min(top + decode.BLOCK_ROWS, picture.height)
+        digest.update(picture.crop((0, top, picture.width, bottom)).convert("RGB").tobytes())
+    return digest.hexdigest()
 
 
 def examine(numbered: tuple[int, str]) -> Examined:
@@ -72,13 +82,11 @@ def examine(numbered: tuple[int, str]) -> Examined:
             identity = dicom.identity(path)
     except decode.UnreadableImageError as error:
         return Examined(row, unreadable=error.reason)
-    pixels = hashlib.sha256(f"{picture.width}x{picture.height}:".encode())
-    pixels.update(picture.convert("RGB").tobytes())
     row |= {
         "bytes": path.stat().st_size,
         **vars(facts),
         "sha256": files.sha256_of(path),
-        "pixels_sha256": pixels.hexdigest(),
+        "pixels_sha256": sha256_of_pixels(picture),
     }
     stored.write(SCRATCH, number, copies.fingerprint(picture))
     return Examined(row, identity=identity)
