@@ -217,6 +217,61 @@ def hashes_of(prints: Fingerprints, numbers: Sequence[int]) -> Bits:
     return hashes
 
 
+def _table(entries: Bits, shuffled: NDArray[np.uint32], masks: Bits, factors: Bits) -> Bits:
+    """A sorted table of entries, (n, 4): (n,), equal keys together.
+
+    Key, order and place in `shuffled` of each entry are the digits of one integer, from the highest
+    on. `masks` and `factors` are those of one table.
+    """
+    table = np.zeros(len(entries), np.uint64)
+    for begin in range(0, len(table), _SLICE):
+        some = slice(begin, begin + _SLICE)
+        words = entries[some].T
+        key = _mixed(words, masks[0], factors[0]) >> (64 - _KEY_BITS)
+        order = _mixed(words, masks[1], factors[1]) >> (64 - _ORDER_BITS)
+        table[some] |= (key << _ORDER_BITS | order) << 32
+        table[shuffled[some]] |= np.arange(begin, begin + len(key), dtype=np.uint64)
+    table.sort()
+    return table
+
+
+def _neighbours(
+    hashes: Bits, sets: Integers, masks: Bits, factors: Bits, shuffle: np.random.Generator
+) -> list[Integers]:
+    """Pairs of pictures with near hashes that one table brings together, as `candidates_among`.
+
+    Returns:
+        Arrays (n, 3): first * pictures + second, distance, and the same of the windows.
+    """
+    pictures, windows = hashes.shape[:2]
+    entries = hashes.reshape(-1, 4)
+    # equals come in another order in each table, so that each has many neighbours in all
+    shuffled = np.arange(len(entries), dtype=np.uint32)
+    shuffle.shuffle(shuffled)
+    table = _table(entries, shuffled, masks, factors)
+    ones = np.ones(4, np.uint16)
+    found, compared = [], 0
+    for step in range(1, _NEIGHBOURS + 1):
+        before = compared
+        for begin in range(0, len(table) - step, _SLICE):
+            slots = table[begin : begin + _SLICE + step]
+            bucket = slots >> (64 - _KEY_BITS)
+            here = np.flatnonzero(bucket[step:] == bucket[:-step])
+            compared += len(here)
+            ends = shuffled[slots[[here, here + step]].astype(np.uint32)]  # the lower half
+            ends = np.sort(ends, axis=0).astype(np.int64)
+            ends = ends[:, np.not_equal(*sets[ends // windows])]
+            different = np.bitwise_xor(*entries.take(ends, axis=0))
+            distance = (np.bitwise_count(different) @ ones).astype(np.int64)
+            near = distance <= _HASH_DISTANCE
+            (one, other), (one_window, other_window) = np.divmod(ends[:, near], windows)
+            pair, window_pair = one * pictures + other, one_window * windows + other_window
+            found.append(np.column_stack((pair, distance[near], window_pair)))
+        if compared == before or compared > len(table):
+            break
+    return found
+
+
 def candidates_among(hashes: Bits, sets: Integers | None = None) -> Candidates:
     """Pairs of pictures of which some windows have near hashes.
 
@@ -226,52 +281,19 @@ def candidates_among(hashes: Bits, sets: Integers | None = None) -> Candidates:
     look alike costs no more than a bounded number of comparisons per picture. That loses little:
     inside a crowded bucket further bits of the hash make neighbours of the most similar, the
     tables crowd in different ways, and copies need not all be paired with each other to end in
-    one group. Takes 4 kB of memory per picture, and more where many are alike.
+    one group. Takes 2 kB of memory per picture, and more where many are alike.
 
     Args:
         hashes: (pictures, 36, 4) uint64, of two pictures at least.
         sets: (pictures,), the set that each is in; only pairs across two sets are wanted. Without
             it every pair is.
     """
-    pictures, windows = len(hashes), len(_WINDOWS)
+    pictures, windows = hashes.shape[:2]
     sets = np.arange(pictures) if sets is None else sets
-    entries = hashes.reshape(-1, 4)
-    words = entries.T  # not contiguous, which would be as much memory again
-    ones = np.ones(4, np.uint16)
     shuffle = np.random.default_rng(1)
-    best = np.empty((0, 3), np.int64)  # pair, distance, windows
+    best = np.empty((0, 3), np.int64)
     for masks, factors in zip(*_tables(), strict=True):
-        # key, order and number of each entry in the digits of one integer, from the highest on
-        table = _mixed(words, masks[0], factors[0]) >> (64 - _KEY_BITS) << (64 - _KEY_BITS)
-        order = _mixed(words, masks[1], factors[1]) >> (64 - _ORDER_BITS)
-        order <<= 64 - _KEY_BITS - _ORDER_BITS
-        table |= order
-        del order
-        # equals come in another order in each table, so that each has many neighbours in all
-        shuffled = shuffle.permutation(len(entries)).astype(np.uint32)
-        table[shuffled] |= np.arange(len(entries), dtype=np.uint32)
-        table.sort()
-        entry = shuffled[table.astype(np.uint32)]  # the lower half
-        bucket = (table >> (64 - _KEY_BITS)).astype(np.uint32)
-        picture = entry // windows
-        del table, shuffled
-        rows, compared = [best], 0
-        for step in range(1, _NEIGHBOURS + 1):
-            here = np.flatnonzero(bucket[step:] == bucket[:-step])
-            if not len(here) or compared > windows * pictures:
-                break
-            compared += len(here)
-            for begin in range(0, len(here), _SLICE):
-                some = here[begin : begin + _SLICE]
-                some = some[sets[picture[some]] != sets[picture[some + step]]]
-                ends = np.sort([entry[some], entry[some + step]], axis=0).astype(np.int64)
-                different = np.bitwise_xor(*entries.take(ends, axis=0))
-                distance = (np.bitwise_count(different) @ ones).astype(np.int64)
-                near = distance <= _HASH_DISTANCE
-                (one, other), (one_window, other_window) = np.divmod(ends[:, near], windows)
-                pair, window_pair = one * pictures + other, one_window * windows + other_window
-                rows.append(np.column_stack((pair, distance[near], window_pair)))
-        best = np.concatenate(rows)
+        best = np.concatenate((best, *_neighbours(hashes, sets, masks, factors, shuffle)))
         best = best[np.lexsort(best.T[::-1])]
         best = best[np.diff(best[:, 0], prepend=-1) > 0]  # the least distance of each pair
         # what has no place among the nearest now gets none later either: they only become nearer
