@@ -116,6 +116,17 @@ def test_importing_the_module_is_cheap() -> None:
     assert done.stdout.strip() == "set()"
 
 
+@pytest.mark.tensorflow
+def test_a_start_leaves_out_what_can_still_be_imported_afterwards() -> None:
+    code = (
+        "import sys; from stages.learning import network; network.start(1); "
+        "print({'matplotlib', 'sklearn'} & {*sys.modules}); "
+        "import matplotlib.pyplot, sklearn.model_selection"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
 def test_what_a_start_prints_is_held_back_unless_it_fails(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
