@@ -168,6 +168,17 @@ def test_if_litert_says_something_else_nothing_is_kept(
     assert not (project / "metrics").exists()
 
 
+@pytest.mark.usefixtures("project")
+def test_of_many_images_some_are_checked_evenly_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[np.ndarray] = []
+    monkeypatch.setattr(train, "_CHECKED", 5)
+    monkeypatch.setattr(train, "check", lambda _, __, pixels: checked.append(pixels))
+    train.main()
+    every = dataset.load(["train", "validation"])
+    assert len(every) == 24
+    assert np.array_equal(checked[0], every.pixels[::5])
+
+
 def test_in_mixed_precision_from_disk_what_ships_is_float32(project: Path) -> None:
     changes = {"train.precision": "mixed_bfloat16", "machine.memory_gigabytes": 0}
     small = {"train.batch_size": 5, "train.epochs": 1}
