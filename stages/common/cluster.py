@@ -231,10 +231,15 @@ def _prepare(client: Any, address: str, expected: dict[str, str], shared: Path) 
             f"{ADDRESS}: a worker of {address} can't be used ({error}). Stop it and start it anew. "
             f"{_START}."
         ) from None
+    _wait_until_free(client, "waiting for what workers still do for an earlier run")
+
+
+def _wait_until_free(client: Any, remark: str) -> None:
+    """Waits until no worker does what a stage asked for; says so where it takes over a second."""
     begun = time.monotonic()
     while any(client.run(_executing, on_error="ignore").values()):
         if time.monotonic() - begun > 1:
-            print("waiting for what workers still do for an earlier run", file=sys.stderr)
+            print(remark, file=sys.stderr)
             begun = float("inf")
         time.sleep(0.1)
 
@@ -284,14 +289,23 @@ def ahead(
         shared = scratch / Path(file.name).name
         with _connected(address, expected, shared) as client:
             most = parallel.AHEAD + 2 * sum(client.nthreads().values())
-            for chunk in parallel.batches(items, 1 if heavy else _CHUNK):
-                key = f"{function.__module__}.{function.__name__}-{uuid.uuid4()}"
-                task = (function, chunk, heavy, expected, shared)
-                waiting.append(client.submit(_work, *task, key=key))
-                if len(waiting) > most:
+            try:
+                for chunk in parallel.batches(items, 1 if heavy else _CHUNK):
+                    key = f"{function.__module__}.{function.__name__}-{uuid.uuid4()}"
+                    task = (function, chunk, heavy, expected, shared)
+                    waiting.append(client.submit(_work, *task, key=key))
+                    if len(waiting) > most:
+                        yield from _finished(client, waiting)
+                while waiting:
                     yield from _finished(client, waiting)
-            while waiting:
-                yield from _finished(client, waiting)
+            except (InputError, KeyboardInterrupt, SystemExit):
+                # what has begun goes on, and would write where the stage tidies up; but a process
+                # of its own, which may take minutes, writes nothing there
+                client.cancel(list(waiting))
+                time.sleep(0.1)  # until the workers have heard of it
+                if not heavy:
+                    _wait_until_free(client, "waiting for what workers have begun")
+                raise
 
 
 if __name__ == "__main__":
