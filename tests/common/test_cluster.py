@@ -100,13 +100,12 @@ def blocked(image: Path) -> None:
     os.mkfifo(image)
 
 
-def is_read(pipe: Path) -> bool:
-    """Whether somebody does; the end to write to is left open, and nothing is written."""
+def is_read(pipe: Path) -> int | None:
+    """The end to write to, to which nothing is written, once somebody reads from the other."""
     try:
-        os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
-        return False
-    return True
+        return None
 
 
 def without(folder: Path, *names: str) -> None:
@@ -200,6 +199,29 @@ def test_a_fault_of_input_is_told_as_on_one_machine(running: Cluster, project: P
         preprocess.main()
     done = made.run_stage(project, "preprocess", **running.environment)
     assert (done.returncode, done.stderr) == (1, f"preprocess: {caught.value}\n")
+    assert outputs(project) == before
+
+
+def test_what_workers_have_begun_ends_before_the_stage_does(
+    running: Cluster, project: Path
+) -> None:
+    before = outputs(project)
+    images = [project / IMAGE, project / "data/raw/train/Normal/05.png"]  # in a task each
+    contents = [image.read_bytes() for image in images]
+    for image in images:
+        blocked(image)
+    with start(project, "preprocess", **running.environment) as stage:
+        first, second = until(lambda: is_read(images[0])), until(lambda: is_read(images[1]))
+        os.close(first)
+        assert stage.stderr is not None
+        line = stage.stderr.readline()
+        os.close(second)
+        _, errors = stage.communicate()
+    assert line == "waiting for what workers have begun\n"
+    assert (stage.returncode, errors) == (1, f"preprocess: {IMAGE}: it is empty (0 bytes)\n")
+    for image, content in zip(images, contents, strict=True):
+        image.unlink()
+        image.write_bytes(content)
     assert outputs(project) == before
 
 
