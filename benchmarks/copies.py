@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from benchmarks import phantom_copies
 from benchmarks.scratch import PROJECT
+from stages import audit
 from stages.common import parallel, params
 from stages.intake import copies, decode, known, matching
 from stages.sources import archive, layout, phantom
@@ -58,10 +59,9 @@ def hashed(picture: phantom.Phantom) -> tuple[str, str, copies.Fingerprint]:
     data = phantom.render(picture)
     with Image.open(io.BytesIO(data)) as image:
         upright = ImageOps.exif_transpose(image).convert("RGB")
-    pixels = f"{upright.size}".encode() + upright.tobytes()
     return (
         hashlib.sha256(data).hexdigest(),
-        hashlib.sha256(pixels).hexdigest(),
+        audit.sha256_of_pixels(upright),
         copies.fingerprint(upright),
     )
 
