@@ -100,7 +100,7 @@ def blocked(image: Path) -> None:
     os.mkfifo(image)
 
 
-def is_read(pipe: Path) -> int | None:
+def write_end(pipe: Path) -> int | None:
     """The end to write to, to which nothing is written, once somebody reads from the other."""
     try:
         return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
@@ -139,7 +139,7 @@ def test_images_are_the_same_though_a_worker_is_killed(
     content = image.read_bytes()
     blocked(image)
     with start(project, "preprocess", **running.environment) as stage:
-        until(lambda: is_read(image))
+        until(lambda: write_end(image))
         (worker,) = until(lambda: found if len(found := running.at_work()) == 1 else None)
         image.unlink()
         image.write_bytes(content)
@@ -211,7 +211,7 @@ def test_what_workers_have_begun_ends_before_the_stage_does(
     for image in images:
         blocked(image)
     with start(project, "preprocess", **running.environment) as stage:
-        first, second = until(lambda: is_read(images[0])), until(lambda: is_read(images[1]))
+        first, second = until(lambda: write_end(images[0])), until(lambda: write_end(images[1]))
         os.close(first)
         assert stage.stderr is not None
         line = stage.stderr.readline()
@@ -289,7 +289,7 @@ def test_without_a_worker_with_deadly_work_without_the_last_worker_and_without_t
         before = outputs(project)
         blocked(project / IMAGE)
         with start(project, "preprocess", **alone.environment) as stage:
-            until(lambda: is_read(project / IMAGE))
+            until(lambda: write_end(project / IMAGE))
             alone.scheduler.kill()
             _, errors = stage.communicate()
     finally:
